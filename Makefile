@@ -1,0 +1,61 @@
+# Every verb of the project. `make demo` and `make test` set everything up by themselves.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
+
+# Nothing here asks a hub or sends usage figures. HF_HUB_OFFLINE=0 in front of a command lets hf:// sources through.
+export HF_HUB_OFFLINE ?= 1
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export DO_NOT_TRACK ?= true
+export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DVC_NO_ANALYTICS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-all test slow lint ui clean lock
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
+
+setup: $(STAMP)  ## install everything into .venv (done by itself when missing or stale)
+
+# The same two install lines stand in the Dockerfile; a test compares them.
+$(STAMP): requirements.lock pyproject.toml
+	@echo "Setting up $(VENV) (about 2.5 GB, some minutes the first time)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+demo: $(STAMP)  ## the main job on real input: movie-sentiment, two versions, promotion, rollback, an answer
+	$(BIN)/preface demo movie-sentiment
+
+demo-all: $(STAMP)  ## the same for all three tasks
+	$(BIN)/preface demo movie-sentiment news-topic paper-outcome
+
+test: $(STAMP)  ## lint, types, unit and flow tiers
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)  ## the tier that needs the pretrained model
+	$(BIN)/preface prepare
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)  ## formatter, linter, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(STAMP)  ## the MLflow page (port 5000) and the Prefect page (port 4200) on the embedded stores, until Ctrl-C
+	$(BIN)/python -m flows.ui
+
+lock: $(STAMP)  ## write requirements.lock from what .venv holds
+	$(BIN)/python -m flows.lock
+
+clean:  ## remove what was made: the virtual environment, stores, bases, data, caches
+	rm -rf $(VENV) .preface bases data/raw data/prepared .dvc/cache .dvc/tmp build *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,322 @@
+"""params.yaml as strict, frozen records; every fault reported at once, each with its key path.
+
+What to run is written here and read once, at the edge of a command. Where things are (tracking server, buckets, folders)
+is said by environment variables under the tools' own names, and this module does not know them. It opens no other file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import string
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from components.errors import ParamsError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+MethodName = Literal["prompt", "prefix"]
+# Names become MLflow model names, DVC stage names and folders: one alphabet that all three take as it is.
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
+
+
+def _sha256(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise ValueError(f"{value!r} is not a sha256: 64 lower-case hexadecimal digits")
+    return value
+
+
+Sha256 = Annotated[str, AfterValidator(_sha256)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Record(BaseModel):
+    """Strict (no silent conversion), frozen, and no key that is not declared."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class BaseParams(Record):
+    """One frozen base model: where its bytes come from and what they must be.
+
+    ``sha256`` pins the fetched file, ``hash`` the model itself (see ``components/base_model.py``).
+    """
+
+    source: str
+    sha256: Sha256 | None = None
+    hash: Sha256
+
+
+class SplitParams(Record):
+    """Shares of the three splits; a row's split follows from its own text alone."""
+
+    train: Share = 0.7
+    validation: Share = 0.1
+    test: Share = 0.2
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"train + validation + test is {total:g}; it must be 1")
+        if min(self.train, self.validation, self.test) <= 0:
+            raise ValueError("each of train, validation and test needs a share above 0")
+        return self
+
+
+class LimitParams(Record):
+    """At most this many rows of each split are kept, the same ones every time."""
+
+    train: Count | None = None
+    validation: Count | None = None
+    test: Count | None = None
+
+
+class DataParams(Record):
+    """Where a task's rows come from and how they become (text, target).
+
+    ``text`` and ``target`` name columns; dots reach into JSON objects, and lists of strings are joined by a space.
+    ``labels`` maps each label to the word that the model is asked for; without it the task is a generation task.
+    ``ranges`` turns a numeric target into a label: {label: [low, high]}, either end open with null; outside all, dropped.
+    ``first_lines`` keeps the first non-empty lines of a text, ``max_tokens`` its first tokens.
+    """
+
+    source: str
+    sha256: Sha256 | None = None
+    format: Literal["csv", "tsv", "jsonl", "parquet", "folder"]
+    encoding: str = "utf-8"
+    columns: list[str] | None = None
+    text: str = "text"
+    target: str = "target"
+    labels: dict[str, str] | None = None
+    ranges: dict[str, tuple[float | None, float | None]] | None = None
+    first_lines: Count | None = None
+    max_tokens: Count = 256
+    max_bad_rows: Share = 0.01
+    split: SplitParams = SplitParams()
+    limit: LimitParams = LimitParams()
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _list_of_labels(cls, value: object) -> object:
+        """``[a, b]`` is short for ``{a: a, b: b}``."""
+        if isinstance(value, list):
+            if len(set(map(str, value))) != len(value):
+                raise ValueError(f"a label stands twice in {value}")
+            return {label: label for label in value}
+        return value
+
+    @field_validator("ranges", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        """YAML has lists, not tuples; whole numbers are numbers too."""
+        if isinstance(value, dict):
+            return {
+                k: tuple(float(x) if isinstance(x, int) else x for x in v) if isinstance(v, list) else v
+                for k, v in value.items()
+            }
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.labels is not None and len(self.labels) < 2:
+            raise ValueError(f"labels has {len(self.labels)} entry; a classification task needs two or more")
+        if self.labels is not None and len(set(self.labels.values())) != len(self.labels):
+            raise ValueError(f"two labels share one word in {dict(self.labels)}; give each its own")
+        if self.ranges is not None and (self.labels is None or set(self.ranges) != set(self.labels)):
+            raise ValueError(f"ranges names {sorted(self.ranges)} and labels {sorted(self.labels or [])}; they must agree")
+        if self.columns is not None and self.format not in ("csv", "tsv"):
+            raise ValueError(f"columns names the columns of a csv or tsv without a header; format is {self.format}")
+        if self.source.startswith("pypi://") and self.sha256 is None:
+            raise ValueError("a pypi:// source needs sha256, the digest of the distribution's file")
+        return self
+
+
+class TrainingParams(Record):
+    """The loop's settings. Steps count optimizer steps of ``batch_size * accumulate`` rows."""
+
+    steps: Count = 200
+    batch_size: Count = 16
+    accumulate: Count = 1
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    evaluate_every: Count = 25
+    patience: Count = 4
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class PromptTraining(TrainingParams):
+    """The defaults that prompt tuning was measured best with."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+
+
+class PrefixTraining(TrainingParams):
+    """The defaults that prefix tuning was measured best with."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 0.005
+
+
+class PromptParams(Record):
+    """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): P input vectors."""
+
+    virtual_tokens: Count = 20
+    init: Literal["text", "labels", "vocabulary", "random"] = "text"
+    training: PromptTraining = PromptTraining()
+
+
+class PrefixParams(Record):
+    """Prefix tuning (Li and Liang 2021, arXiv:2101.00190): keys and values of P tokens in every layer.
+
+    ``reparameterization`` is the width of the feed-forward network that makes them in training, null for none.
+    """
+
+    virtual_tokens: Count = 20
+    init: Literal["text", "random"] = "text"
+    reparameterization: Count | None = None
+    training: PrefixTraining = PrefixTraining()
+
+
+class BaselineParams(Record):
+    """What every adapter is measured beside. Both choices are made on the validation split."""
+
+    hard_prompts: list[str] = Field(default_factory=list)
+    in_context: list[Count] = Field(default_factory=lambda: [2, 4])
+
+
+class GateRule(Record):
+    """One condition on one metric: exactly one of ``threshold`` and ``beats``.
+
+    ``beats`` is ``champion`` or a list of baselines; ``margin`` is by how much (negative: how much worse may pass).
+    """
+
+    metric: str
+    direction: Literal["higher", "lower"]
+    threshold: float | None = None
+    beats: Literal["champion"] | list[str] | None = None
+    margin: float = 0.0
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.threshold is None) == (self.beats is None):
+            raise ValueError("a rule has exactly one of threshold and beats")
+        return self
+
+
+DEFAULT_GATE_BASELINES = ["majority", "hard_prompt"]
+
+
+class TaskParams(Record):
+    """One task: its base, data, wording, method, gate."""
+
+    base: str
+    data: DataParams
+    instruction: Annotated[str, Field(min_length=1)]
+    template: str = "{text}\n"
+    method: MethodName = "prompt"
+    prompt: PromptParams = PromptParams()
+    prefix: PrefixParams = PrefixParams()
+    max_new_tokens: Count = 64
+    baselines: BaselineParams = BaselineParams()
+    gate: Annotated[list[GateRule], Field(min_length=1)]
+    promotion: Literal["manual", "auto"] = "manual"
+
+    @field_validator("template")
+    @classmethod
+    def _one_text(cls, value: str) -> str:
+        fields = [name for _, name, _, _ in string.Formatter().parse(value) if name is not None]
+        if fields != ["text"]:
+            raise ValueError(f"template must hold {{text}} once and no other field; it holds {fields}")
+        return value
+
+    @property
+    def generates(self) -> bool:
+        """Whether the target is free text and not one of a few labels."""
+        return self.data.labels is None
+
+
+class Params(Record):
+    """The whole of params.yaml."""
+
+    bases: dict[str, BaseParams]
+    tasks: dict[str, TaskParams]
+
+    def task(self, name: str) -> TaskParams:
+        """The task's record, or a ParamsError that names the near misses."""
+        if name not in self.tasks:
+            raise ParamsError(f"params.yaml has no task {name!r}{_nearest(name, self.tasks)}; it has {sorted(self.tasks)}")
+        return self.tasks[name]
+
+
+def load(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: naming every fault of the file at once, a line each, with its key path.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path} does not exist; run preface in a folder that has a params.yaml") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path} holds {type(raw).__name__}; it must hold a mapping with the keys bases and tasks")
+    faults = list(_cross_faults(raw))
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        faults = [_say(dict(fault)) for fault in error.errors()] + faults
+    if faults:
+        raise ParamsError("\n".join([f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:", *faults]))
+    return params
+
+
+def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Faults between records, found on the raw mapping so that they are told together with those inside records."""
+    bases, tasks = raw.get("bases"), raw.get("tasks")
+    for section, entries in (("bases", bases), ("tasks", tasks)):
+        for name in entries if isinstance(entries, dict) else ():
+            if not NAME.fullmatch(str(name)):
+                yield f"  {section}.{name}: a name is 1 to 64 lower-case letters, digits and inner hyphens"
+    for name, task in tasks.items() if isinstance(tasks, dict) else ():
+        base = task.get("base") if isinstance(task, dict) else None
+        if isinstance(base, str) and isinstance(bases, dict) and base not in bases:
+            yield f"  tasks.{name}.base: no base {base!r} under bases{_nearest(base, bases)}"
+
+
+def _say(fault: dict[str, Any]) -> str:
+    """One pydantic error as a line: key path, what is wrong, the near miss of a misspelt key."""
+    path = ".".join(str(part) for part in fault["loc"] if not str(part).endswith("]")) or "(top)"
+    if fault["type"] == "extra_forbidden":
+        record = _record_at(fault["loc"][:-1])
+        return f"  {path}: unknown key{_nearest(str(fault['loc'][-1]), record.model_fields if record else ())}"
+    if fault["type"] == "missing":
+        return f"  {path}: missing"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"  {path}: {message}" + ("" if fault["type"] == "value_error" else f" (it is {fault['input']!r})")
+
+
+def _record_at(path: tuple[int | str, ...]) -> type[Record] | None:
+    """The record class that a key path leads to, walking field annotations; None where it leads elsewhere."""
+    here: Any = Params
+    for part in path:
+        if isinstance(here, type) and issubclass(here, Record):
+            field = here.model_fields.get(str(part))
+            here = field.annotation if field else None
+        else:  # dict[str, Record] or list[Record]: the key names an entry, its class is the last argument
+            here = getattr(here, "__args__", (None,))[-1]
+    return here if isinstance(here, type) and issubclass(here, Record) else None
+
+
+def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(word, [str(k) for k in known], n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
