@@ -1,0 +1,107 @@
+"""Wording: how a text and its target become token ids, the same way in preparation, training and answering.
+
+Knows a tokenizer (of the `tokenizers` library, read from the base's tokenizer.json); no model, tensor or file of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from components.errors import BaseError, DataError
+
+
+def read_tokenizer(file: Path) -> Tokenizer:
+    """The tokenizer of a materialised base, set to encode every text whole and as nothing but text.
+
+    A tokenizer.json may carry truncation and padding, and reads `<|im_end|>` inside a text as the control token; a
+    review that quotes one must not end its own prompt.
+
+    Raises:
+        BaseError: the file is absent or is no tokenizer.
+    """
+    if not file.is_file():
+        raise BaseError(f"{file} does not exist; run `preface prepare` to materialise the base model")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise BaseError(f"{file} is not a tokenizer: {error}; delete its folder and run `preface prepare`") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text and of nothing else: no begin or end token is added."""
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def truncate(tokenizer: Tokenizer, text: str, max_tokens: int) -> tuple[str, bool]:
+    """The text without surrounding white space, cut after at most ``max_tokens`` tokens, and whether it was cut.
+
+    The cut falls between two tokens and never inside a character. Truncating the result again changes nothing, so a
+    text prepared for training and the same text sent to a server end in the same ids.
+    """
+    text = text.strip()
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    # A start alone can need more tokens than in the whole (a character's bytes may be shared out): step back then.
+    for kept in range(max_tokens, 0, -1):
+        if kept >= len(encoding):
+            return text, False
+        cut = text[: encoding.offsets[kept - 1][1]].rstrip()
+        if len(ids_of(tokenizer, cut)) <= max_tokens:
+            return cut, True
+    return "", True
+
+
+@dataclass(frozen=True)
+class Template:
+    """How one task words its question and its answers.
+
+    ``text`` holds ``{text}`` once. ``labels`` maps each label to its word, None for a generation task.
+    """
+
+    text: str
+    labels: Mapping[str, str] | None
+    max_tokens: int
+
+    def input_ids(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        """Ids of the template filled with the text, truncated by the one rule."""
+        cut, _ = truncate(tokenizer, text, self.max_tokens)
+        return ids_of(tokenizer, self.text.format(text=cut))
+
+    def target_ids(self, tokenizer: Tokenizer, target: str, eos: int | None = None) -> list[int]:
+        """Ids of the answer: a space and the label's word, or a space, the free text and the end token ``eos``.
+
+        Raises:
+            DataError: the target is none of the labels, or a generated answer was given no end token.
+        """
+        if self.labels is None:
+            if eos is None:
+                raise DataError("a generated answer needs an end token; the base model's tokenizer names none")
+            return [*ids_of(tokenizer, f" {target}"), eos]
+        if target not in self.labels:
+            raise DataError(f"target {target!r} is none of the labels {sorted(self.labels)}")
+        return ids_of(tokenizer, f" {self.labels[target]}")
+
+    def label_ids(self, tokenizer: Tokenizer) -> dict[str, list[int]]:
+        """Ids of each label's word, in the order of the labels; empty for a generation task.
+
+        Raises:
+            DataError: one label's ids begin another's, so that scoring would count the shorter inside the longer.
+        """
+        found: dict[str, list[int]] = {}
+        for label in self.labels or {}:
+            ids = self.target_ids(tokenizer, label)
+            for other, seen in found.items():
+                if ids[: len(seen)] == seen or seen[: len(ids)] == ids:
+                    raise DataError(
+                        f"the words of labels {other!r} {seen} and {label!r} {ids} begin with the same tokens to the"
+                        " end of the shorter; give one of them another word under data.labels"
+                    )
+            found[label] = ids
+        return found
