@@ -146,13 +146,17 @@ def _read_file(path: Path, expected: FileDigest) -> bytes:
 def _read_regular(path: Path, limit: int) -> bytes:
     """At most ``limit`` bytes of a file that is a file: no link out of the folder, no device, no pipe."""
     # Without O_NONBLOCK a planted pipe would hang the open.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        status = os.fstat(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ArtifactError(f"{path} is not a regular file; {_REMEDY}")
         if status.st_size > limit:
             raise ArtifactError(f"{path} has {status.st_size} bytes, at most {limit} can be right; {_REMEDY}")
-        return file.read(limit)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
 
 
 def _read_tensor(path: Path, raw: bytes, manifest: Manifest) -> Floats:
