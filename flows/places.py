@@ -1,0 +1,46 @@
+"""Where the project is, and the environment that a command runs in. Reads and imports nothing else.
+
+The root is the nearest folder upward that holds params.yaml. What a user has set in the environment always wins.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from components.errors import ParamsError
+
+# No hub is asked, no usage figures are sent, no pickle is read. HF_HUB_OFFLINE=0 before a command lets hf:// through.
+SWITCHES = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "DVC_NO_ANALYTICS": "1",
+}
+
+
+def find_root(start: Path) -> Path:
+    """The nearest folder, from ``start`` upward, that holds params.yaml."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "params.yaml").is_file():
+            return folder
+    raise ParamsError(f"no params.yaml in {start} or any folder above it; run preface inside a project")
+
+
+def enter(start: Path | None = None) -> Path:
+    """The root, with defaults put into the environment for whatever the user left unset.
+
+    Called by a command before it imports mlflow, prefect or transformers: they read the environment when imported.
+    """
+    root = find_root(start or Path.cwd())
+    stores = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{root / '.preface' / 'mlflow.db'}",
+        "PREFECT_HOME": str(root / ".preface" / "prefect"),
+    }
+    for name, value in (SWITCHES | stores).items():
+        os.environ.setdefault(name, value)
+    return root
