@@ -130,7 +130,9 @@ class DataParams(Record):
         if self.labels is not None and len(set(self.labels.values())) != len(self.labels):
             raise ValueError(f"two labels share one word in {dict(self.labels)}; give each its own")
         if self.ranges is not None and (self.labels is None or set(self.ranges) != set(self.labels)):
-            raise ValueError(f"ranges names {sorted(self.ranges)} and labels {sorted(self.labels or [])}; they must agree")
+            raise ValueError(
+                f"ranges names {sorted(self.ranges)} and labels {sorted(self.labels or [])}; they must agree"
+            )
         if self.columns is not None and self.format not in ("csv", "tsv"):
             raise ValueError(f"columns names the columns of a csv or tsv without a header; format is {self.format}")
         if self.source.startswith("pypi://") and self.sha256 is None:
@@ -242,6 +244,10 @@ class TaskParams(Record):
         """Whether the target is free text and not one of a few labels."""
         return self.data.labels is None
 
+    def settings(self, method: MethodName) -> PromptParams | PrefixParams:
+        """The section of a method."""
+        return self.prompt if method == "prompt" else self.prefix
+
 
 class Params(Record):
     """The whole of params.yaml."""
@@ -252,7 +258,9 @@ class Params(Record):
     def task(self, name: str) -> TaskParams:
         """The task's record, or a ParamsError that names the near misses."""
         if name not in self.tasks:
-            raise ParamsError(f"params.yaml has no task {name!r}{_nearest(name, self.tasks)}; it has {sorted(self.tasks)}")
+            raise ParamsError(
+                f"params.yaml has no task {name!r}{_nearest(name, self.tasks)}; it has {sorted(self.tasks)}"
+            )
         return self.tasks[name]
 
 

@@ -1,0 +1,46 @@
+"""The methods that train an adapter: one small file each, behind one Protocol, all ending in a KVPrefix.
+
+A further trained method is one more file and one more line in ``build``. The baselines that train nothing stand in
+``text.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from components.base_model import Base
+from components.kv_prefix import KVPrefix
+from components.params import MethodName, TaskParams
+
+
+class Method(Protocol):
+    """What training needs to know of a method. Parameters are float32 whatever the base's dtype."""
+
+    def prefix(self, base: Base) -> KVPrefix:
+        """The prefix that the present parameters stand for, differentiable, in the base's dtype."""
+
+    def folded(self) -> Tensor:
+        """``prompt_embeddings`` of the artifact, in PEFT's layout, float32: [P, H] or [P, L*2*Hkv*D]."""
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All that is trained."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a continued training needs of the method."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+        """Take such a state back."""
+
+
+def build(base: Base, task: TaskParams, method: MethodName) -> Method:
+    """The method with its first parameters, which follow from the task's seed alone."""
+    from components.methods.prefix import PrefixTuning
+    from components.methods.prompt import PromptTuning
+
+    if method == "prompt":
+        return PromptTuning.start(base, task)
+    return PrefixTuning.start(base, task)

@@ -1,0 +1,117 @@
+"""What a user would try before training an adapter; every report sets the candidate beside these, on the same rows.
+
+majority: the commonest training label. linear: logistic regression on TF-IDF of the same training rows. hard_prompt: the
+best of the written instructions. in_context: the best number of solved examples. Both choices are made on validation.
+A generation task has neither majority nor linear. This module never sees the test targets: it answers, others score.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from components.base_model import Base
+from components.data import Example
+from components.errors import DataError
+from components.evaluation import leading_metric, score
+from components.inference import answer
+from components.kv_prefix import KVPrefix
+from components.methods.text import hard_prompt, in_context
+from components.params import TaskParams
+from components.template import Template
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A baseline's answers to the asked texts, and what was chosen for it on the validation split."""
+
+    predictions: list[str]
+    choice: str = ""
+
+
+def run(
+    base: Base,
+    task: TaskParams,
+    template: Template,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    texts: Sequence[str],
+) -> dict[str, Answers]:
+    """Every baseline of a task on ``texts``, by name."""
+    found: dict[str, Answers] = {}
+    if template.labels is not None:
+        found["majority"] = majority(train, len(texts))
+        found["linear"] = linear(train, texts)
+    prompts = {text.strip(): hard_prompt(base, text) for text in task.baselines.hard_prompts}
+    if prompts:
+        found["hard_prompt"] = _best_of(base, task, template, prompts, validation, texts)
+    shots = dict(_in_context(base, task, template, train))
+    if shots:
+        found["in_context"] = _best_of(base, task, template, shots, validation, texts)
+    return found
+
+
+def majority(train: Sequence[Example], count: int) -> Answers:
+    """The commonest training label, the first in alphabet among equals, for each of ``count`` rows."""
+    counted = Counter(example.target for example in train)
+    label = min(counted, key=lambda name: (-counted[name], name))
+    return Answers([label] * count, choice=label)
+
+
+def linear(train: Sequence[Example], texts: Sequence[str]) -> Answers:
+    """Logistic regression on TF-IDF of words and word pairs (scikit-learn)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(
+        TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)), LogisticRegression(C=10.0, max_iter=1000)
+    )
+    model.fit([example.text for example in train], [example.target for example in train])
+    return Answers([str(label) for label in model.predict(list(texts))], choice=f"{len(train)} rows")
+
+
+def _in_context(
+    base: Base, task: TaskParams, template: Template, train: Sequence[Example]
+) -> Iterator[tuple[str, KVPrefix]]:
+    """A prefix of the first k examples, taken from the labels in turn, for each k of the task that fits the context."""
+    turns = list(_by_turns(train)) if template.labels is not None else list(train)
+    room = base.shape.context - task.data.max_tokens - task.max_new_tokens
+    for count in task.baselines.in_context:
+        solved = [(example.text, example.target) for example in turns[:count]]
+        prefix = in_context(base, template, task.instruction, solved)
+        if prefix.length < room:
+            yield f"{count} examples", prefix
+
+
+def _by_turns(train: Sequence[Example]) -> Iterator[Example]:
+    groups: dict[str, list[Example]] = {}
+    for example in train:
+        groups.setdefault(example.target, []).append(example)
+    for row in zip_longest(*(groups[label] for label in sorted(groups))):
+        yield from (example for example in row if example is not None)
+
+
+def _best_of(
+    base: Base,
+    task: TaskParams,
+    template: Template,
+    choices: Mapping[str, KVPrefix],
+    validation: Sequence[Example],
+    texts: Sequence[str],
+) -> Answers:
+    """Answers of the choice that does best on the validation split; the first among equals."""
+    if not validation:
+        raise DataError("no validation rows to choose a baseline on; raise data.split.validation")
+    targets = [example.target for example in validation]
+    asked = [example.text for example in validation]
+    metric, labels = leading_metric(template.labels), list(template.labels) if template.labels else None
+
+    def worth(name: str) -> float:
+        given = answer(base, choices[name], template, asked, task.max_new_tokens)
+        return score(given, targets, labels).metrics[metric]
+
+    best = max(choices, key=worth) if len(choices) > 1 else next(iter(choices))
+    return Answers(answer(base, choices[best], template, texts, task.max_new_tokens), choice=best)

@@ -1,0 +1,39 @@
+"""The fingerprint of a retraining: one hash over everything that its adapter follows from. Pure.
+
+Two runs of one fingerprint would give the same adapter, so a run whose fingerprint is registered stops early. Gates and
+baselines are not in it: they judge an adapter and do not change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from components.params import MethodName, TaskParams
+
+# Raised by hand whenever training would give another adapter from the same inputs; a golden-loss test guards it. It
+# stands here and not in training.py so that a run with nothing to do need not import torch.
+RECIPE = 1
+
+
+def fingerprint(task: TaskParams, method: MethodName, base_hash: str, data_hash: str, start: str | None = None) -> str:
+    """sha256 over base, data, wording, method with its training settings and seed, recipe, and starting adapter.
+
+    Args:
+        base_hash: the pinned base's hash.
+        data_hash: the content hash of the prepared rows.
+        start: digest of the adapter that training starts from, None for a cold start.
+    """
+    parts = {
+        "base": base_hash,
+        "data": data_hash,
+        "instruction": task.instruction,
+        "template": task.template,
+        "labels": task.data.labels,
+        "max_tokens": task.data.max_tokens,
+        "method": method,
+        "settings": task.settings(method).model_dump(mode="json"),
+        "recipe": RECIPE,
+        "start": start,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

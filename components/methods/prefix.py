@@ -1,0 +1,65 @@
+"""Prefix tuning (Li and Liang 2021, arXiv:2101.00190): the keys and values of P virtual tokens, in every layer.
+
+Without reparameterization the keys and values are the parameters. With it, a feed-forward network of one table of P
+vectors makes what is ADDED to the first keys and values; its last layer begins at zero, so that both forms begin at the
+same prefix. The network is folded away when the adapter is saved.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from components.base_model import Base
+from components.kv_prefix import KVPrefix
+from components.methods.text import repeated_ids
+from components.params import TaskParams
+
+RANDOM_SCALE = 0.02
+
+
+class PrefixTuning(nn.Module):
+    """table: [P, L*2*Hkv*D] in PEFT's layout, float32; network: [P, H'] -> the same, or none."""
+
+    def __init__(self, base: Base, table: Tensor, width: int | None, generator: torch.Generator) -> None:
+        super().__init__()
+        self.shape = base.shape
+        self.network: nn.Sequential | None = None
+        if width is None:
+            self.table = nn.Parameter(table)
+            return
+        self.register_buffer("start_table", table)
+        self.seeds = nn.Parameter(torch.randn(len(table), width, generator=generator))
+        inner, outer = nn.Linear(width, width), nn.Linear(width, table.shape[1])
+        with torch.no_grad():
+            inner.weight.copy_(torch.randn(width, width, generator=generator) / width**0.5)
+            for tensor in (inner.bias, outer.weight, outer.bias):
+                tensor.zero_()
+        self.network = nn.Sequential(inner, nn.Tanh(), outer)
+
+    @classmethod
+    def start(cls, base: Base, task: TaskParams) -> PrefixTuning:
+        """Begin from the keys and values of the task text, or at random."""
+        settings = task.prefix
+        generator = torch.Generator().manual_seed(settings.training.seed)
+        if settings.init == "text":
+            ids = repeated_ids(base, task.instruction, settings.virtual_tokens)
+            table = KVPrefix.from_tokens(base, ids).to_peft().float().cpu()
+        else:
+            columns = base.shape.layers * 2 * base.shape.kv_heads * base.shape.head_size
+            table = RANDOM_SCALE * torch.randn(settings.virtual_tokens, columns, generator=generator)
+        return cls(base, table, settings.reparameterization, generator)
+
+    def _whole(self) -> Tensor:
+        if self.network is None:
+            return self.table
+        added: Tensor = self.network(self.seeds)
+        return self.get_buffer("start_table") + added
+
+    def prefix(self, base: Base) -> KVPrefix:
+        """Read off the table, through the network where there is one."""
+        return KVPrefix.from_peft(self._whole(), self.shape).to(base.device, base.dtype)
+
+    def folded(self) -> Tensor:
+        """[P, L*2*Hkv*D], the network's share added in."""
+        return self._whole().detach().float().cpu()

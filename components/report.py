@@ -1,0 +1,102 @@
+"""The report of a candidate: its scores on the held-out test split beside every baseline and the champion.
+
+Test rows are answered here and nowhere else, and nothing is chosen by them. What follows from the scores is decided in
+``gates.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from components import baselines
+from components.base_model import Base
+from components.data import Examples
+from components.evaluation import Scored, lead, score
+from components.gates import Champion
+from components.inference import answer
+from components.kv_prefix import KVPrefix
+from components.params import MethodName, Record, Split, TaskParams
+from components.template import Template
+
+
+class Report(Record):
+    """What the gate decides on and the registry keeps; every contestant answered the same rows."""
+
+    task: str
+    method: MethodName
+    split: Split
+    row_ids: list[str]
+    targets: list[str]
+    data_hash: str
+    base_hash: str
+    candidate: Scored
+    baselines: dict[str, Scored]
+    champion: Scored | None = None
+    champion_version: int | None = None
+    champion_reason: str = ""
+
+    def in_production(self) -> Champion | None:
+        """The champion as the gate wants it: None if there is none, without metrics if it could not be compared."""
+        if self.champion_version is None:
+            return None
+        metrics = self.champion.metrics if self.champion else None
+        return Champion(version=self.champion_version, metrics=metrics, reason=self.champion_reason)
+
+    def contestants(self) -> Mapping[str, Scored]:
+        """Everyone whom the candidate met, by name."""
+        met = {"champion": self.champion} if self.champion else {}
+        return {**self.baselines, **met}
+
+
+def wording(task: TaskParams) -> Template:
+    """The task's template, the same in training, evaluation and answering."""
+    return Template(task.template, task.data.labels, task.data.max_tokens)
+
+
+def evaluate(
+    base: Base,
+    name: str,
+    task: TaskParams,
+    method: MethodName,
+    examples: Examples,
+    prefix: KVPrefix,
+    champion: KVPrefix | None = None,
+    champion_version: int | None = None,
+    champion_reason: str = "",
+) -> Report:
+    """Answer every test row with the candidate, each baseline and the champion, and score them alike.
+
+    Args:
+        prefix: the candidate's.
+        champion: the prefix in Production, if there is one and it fits this base.
+        champion_version: its version, also when it could not be compared; ``champion_reason`` then says why.
+    """
+    template, labels = wording(task), list(task.data.labels) if task.data.labels else None
+    rows = examples.of("test")
+    texts, targets = [row.text for row in rows], [row.target for row in rows]
+
+    def judged(asked: KVPrefix) -> Scored:
+        return score(answer(base, asked, template, texts, task.max_new_tokens), targets, labels)
+
+    candidate = judged(prefix)
+
+    def beside(other: Scored, choice: str = "") -> Scored:
+        return other.model_copy(update={"choice": choice, "lead": lead(candidate, other)})
+
+    measured = baselines.run(base, task, template, examples.of("train"), examples.of("validation"), texts)
+    return Report(
+        task=name,
+        method=method,
+        split="test",
+        row_ids=[row.id for row in rows],
+        targets=targets,
+        data_hash=examples.content_hash,
+        base_hash=base.hash.value,
+        candidate=candidate,
+        baselines={
+            other: beside(score(given.predictions, targets, labels), given.choice) for other, given in measured.items()
+        },
+        champion=beside(judged(champion)) if champion else None,
+        champion_version=champion_version,
+        champion_reason=champion_reason,
+    )
