@@ -1,0 +1,57 @@
+"""What the registry keeps of an adapter, and what a store must be able to do for the rules to rest on it.
+
+``registry/store.py`` does it with MLflow, the tests also with a dictionary. No rule is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from registry.releases import PREFIX, Release
+
+Stage = Literal["None", "Staging", "Production", "Archived"]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered adapter as the store tells of it. ``tags`` are all of its tags, ours begin with ``preface.``."""
+
+    task: str
+    number: int
+    stage: Stage
+    tags: Mapping[str, str]
+    run_id: str
+    source: str
+    created: datetime
+    ready: bool
+    aliases: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}@{self.number}"
+
+    def tag(self, key: str) -> str:
+        """One of our own tags, empty if it is not there."""
+        return self.tags.get(PREFIX + key, "")
+
+
+class Store(Protocol):
+    """What the rules need of a registry. Reads of what does not exist raise ``NotFound``."""
+
+    def version(self, task: str, number: int) -> Version: ...
+    def versions(self, task: str) -> list[Version]: ...
+    def by_fingerprint(self, task: str, fingerprint: str) -> list[Version]: ...
+    def register(self, task: str, folder: Path, run_id: str, tags: Mapping[str, str], description: str) -> Version: ...
+    def download(self, version: Version) -> Path: ...
+    def log_files(self, run_id: str, paths: list[Path], artifact_path: str) -> None: ...
+    def read_file(self, run_id: str, path: str) -> bytes: ...
+    def set_stage(self, task: str, number: int, stage: Stage) -> None: ...
+    def set_alias(self, task: str, alias: str, number: int | None) -> None: ...
+    def tag_version(self, task: str, number: int, key: str, value: str) -> None: ...
+    def tag_task(self, task: str, key: str, value: str) -> None: ...
+    def append_release(self, task: str, release: Release) -> int: ...
+    def releases(self, task: str) -> list[Release]: ...
