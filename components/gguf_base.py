@@ -35,7 +35,7 @@ def convert(file: Path, to: Path) -> None:
     # transformers refuses to save what it read from a GGUF: a fresh model of the same configuration takes the weights.
     config = read.config
     del config.quantization_config
-    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
     fresh.load_state_dict(read.state_dict())
     fresh.save_pretrained(to)
     _split_as_trained(tokenizer.backend_tokenizer, file)

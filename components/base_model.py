@@ -1,0 +1,215 @@
+"""A pinned base model: made into a folder, verified, loaded frozen.
+
+    python -m components.base_model NAME      makes bases/NAME out of params.yaml (the DVC stage base@NAME)
+
+What is not the pinned model is never loaded, and code that comes with a model is never run. This module does not know
+what is done with the model, nor which adapters go with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import params
+from components.base_hash import BaseHash, hash_base, require
+from components.base_support import KVShape, refuse_by_config, try_cache
+from components.errors import BaseError, BaseMismatch, ParamsError, PrefaceError, UnsupportedBase
+from components.folders import whole_folder
+from components.params import BaseParams
+from components.sources import fetch
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What a base is made of; weights in pickles and other runtimes' formats stay where they are.
+WANTED = (
+    "*.gguf",
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template.*",
+    "LICENSE*",
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base. The model is in evaluation mode and none of its parameters takes a gradient.
+
+    ``words`` is the tokenizer alone, as components/template.py takes it; ``tokenizer`` is transformers' own around it.
+    """
+
+    name: str
+    hash: BaseHash
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    words: Tokenizer
+    device: torch.device
+    dtype: torch.dtype
+    shape: KVShape
+
+
+def bases_folder(root: Path) -> Path:
+    """Where materialised bases are: PREFACE_BASES, or ``bases`` in the project's root."""
+    return Path(os.environ.get("PREFACE_BASES") or root / "bases")
+
+
+def materialise(name: str, base: BaseParams, to: Path) -> BaseHash:
+    """Make the base ``name`` into the folder ``to``, which is replaced; the same bytes every time.
+
+    Raises:
+        SourceError: its bytes cannot be had, or are not the pinned ones.
+        BaseMismatch: the model in them is not the pinned one.
+        UnsupportedBase: Preface cannot use it.
+    """
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as room, whole_folder(to) as new:
+        fetched = Path(room) / "fetched"
+        fetch(base.source, fetched, base.sha256, only=WANTED)
+        packed = sorted(fetched.glob("*.gguf"))
+        if len(packed) > 1:
+            raise BaseError(
+                f"bases.{name}.source holds {len(packed)} GGUF files ({packed[0].name}, ...); name one of them"
+            )
+        if packed:
+            from components.gguf_base import convert
+
+            convert(packed[0], new)
+        else:
+            for file in sorted(fetched.iterdir()):
+                shutil.move(file, new / file.name)
+        found = hash_base(new)
+        if found.value != base.hash:
+            raise BaseMismatch(
+                f"{base.source} holds a base of hash {found.value}, bases.{name}.hash in params.yaml says {base.hash} "
+                f"(its digests: weights {found.weights}, config {found.config}, tokenizer {found.tokenizer}); "
+                "if it is the model that you mean, write its hash there"
+            )
+        refuse_by_config(_config(new))
+    return found
+
+
+def load(
+    folder: Path, expected_hash: str, name: str = "", device: str | None = None, dtype: torch.dtype | None = None
+) -> Base:
+    """Load the base in ``folder`` after its content was compared with ``expected_hash``.
+
+    Args:
+        folder: A materialised base.
+        expected_hash: The pin, or what an adapter carries.
+        name: Its name in params.yaml; the folder's name if not given.
+        device: cuda if there is one and nothing is said, otherwise cpu.
+        dtype: What the device is fast at if nothing is said.
+
+    Raises:
+        BaseMismatch: the folder holds another base.
+        UnsupportedBase: its architecture does not fit.
+        BaseError: there is no base, or it cannot be read.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    found = require(folder, expected_hash)
+    refuse_by_config(_config(folder))
+    place = torch.device(device) if device else pick_device()
+    precision = dtype or pick_dtype(place)[0]
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=precision,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BaseError(f"{folder} cannot be loaded: {' '.join(str(error).split())}") from error
+    model, report = loaded
+    # transformers fills a gap with random numbers and goes on.
+    gaps = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
+    if gaps:
+        raise BaseError(
+            f"{folder} lacks {len(gaps)} tensors of its architecture, the first is {gaps[0]}; fetch it anew"
+        )
+    model = model.to(place).eval().requires_grad_(False)
+    return Base(
+        name=name or folder.name,
+        hash=found,
+        model=model,
+        tokenizer=tokenizer,
+        words=_words(folder),
+        device=place,
+        dtype=precision,
+        shape=try_cache(model),
+    )
+
+
+def pick_device() -> torch.device:
+    """cuda where there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_dtype(device: torch.device) -> tuple[torch.dtype, str]:
+    """The dtype that ``device`` multiplies matrices fastest in, of those that train well, and why."""
+    import torch
+
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        fast, why = major >= 8, f"compute capability {major}.{minor}"
+    else:
+        able = torch.cpu.get_capabilities()
+        units = [unit for unit in ("amx_bf16", "avx512_bf16") if able.get(unit)]
+        fast, why = bool(units), f"the CPU has {' and '.join(units)}" if units else "the CPU has no bfloat16 units"
+    return (torch.bfloat16 if fast else torch.float32), why
+
+
+def _config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UnsupportedBase(
+            f"transformers cannot read {folder / 'config.json'}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _words(folder: Path) -> Tokenizer:
+    """The tokenizer as prepared data saw it, with no padding and no truncation of its own."""
+    from tokenizers import Tokenizer
+
+    words = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    words.no_padding()
+    words.no_truncation()
+    return words
+
+
+def _stage(name: str) -> None:
+    declared = params.load(Path("params.yaml")).bases
+    if name not in declared:
+        raise ParamsError(f"params.yaml has no base {name!r}; it has {sorted(declared)}")
+    materialise(name, declared[name], Path("bases") / name)
+
+
+if __name__ == "__main__":
+    try:
+        _stage(sys.argv[1])
+    except PrefaceError as error:
+        sys.exit(str(error))
