@@ -1,6 +1,6 @@
 """Files taken out of wheels, zip files and tarballs, those inside one another included. Nothing in them is run.
 
-A member that would land outside the folder, a link or a device is refused. Where an archive came from is not known here.
+A member that would land outside the folder, a link or a device is refused. It does not know where archives come from.
 """
 
 from __future__ import annotations

@@ -25,10 +25,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
-from components import params
+from components import params, web
 from components.archives import extract, top_folder
 from components.distributions import download
 from components.errors import PrefaceError, SourceError, SourceUnavailable
@@ -36,7 +35,6 @@ from components.folders import whole_folder
 
 _TIMEOUT = 30.0  # seconds for a connection, and between two packets
 _TRIES = 3  # of one S3 request
-_BLOCK = 1 << 20
 _ANY = ("*",)
 
 
@@ -84,7 +82,7 @@ def resolve(source: str, sha256: str | None = None, *, root: Path = Path()) -> d
     if scheme == "s3":
         return {"source": source} | _s3_identity(source)
     if scheme in ("http", "https"):
-        return {"source": source} | _http_identity(source)
+        return {"source": source} | web.identity(source)
     return {"source": source, "sha256": _tree_digest(_path(source, root))}
 
 
@@ -184,7 +182,7 @@ def _get_hf(source: str, new: Path, sha256: str | None, root: Path, only: Sequen
             f"{source} is not cached here and the hub was not reached; put HF_HUB_OFFLINE=0 in front of the command"
         ) from error
     except HfHubHTTPError as error:
-        _refuse_status(source, error.response.status_code)
+        web.refuse_status(source, error.response.status_code)
     except (httpx.HTTPError, OSError) as error:
         raise SourceUnavailable(f"{source} cannot be had: {error}; try again") from error
     _get_path(str(got / path), new, sha256, root, only)
@@ -204,18 +202,23 @@ def _s3_address(source: str) -> tuple[str, str]:
 def _s3(source: str) -> Iterator[Any]:
     """A client under the AWS_* variables, whose errors become ours."""
     import boto3
+    from boto3.exceptions import Boto3Error
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, NoCredentialsError
 
     retries = {"total_max_attempts": _TRIES, "mode": "standard"}
     try:
         yield boto3.client("s3", config=Config(connect_timeout=5, read_timeout=_TIMEOUT, retries=retries))
     except ClientError as error:
-        _refuse_status(source, error.response["ResponseMetadata"]["HTTPStatusCode"])
+        web.refuse_status(source, error.response["ResponseMetadata"]["HTTPStatusCode"])
     except NoCredentialsError as error:
         raise SourceError(f"{source} needs credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
-    except BotoCoreError as error:
+    except (ConnectionError, HTTPClientError, Boto3Error) as error:
         raise SourceUnavailable(f"{source} cannot be had: {error}; check AWS_ENDPOINT_URL and try again") from error
+    except BotoCoreError as error:
+        raise SourceError(
+            f"{source} cannot be asked for: {error}; correct the address or the AWS_* variables"
+        ) from error
 
 
 def _s3_objects(client: Any, source: str) -> list[tuple[str, str]]:
@@ -252,58 +255,11 @@ def _get_s3(source: str, new: Path, sha256: str | None, root: Path, only: Sequen
 # --- https:// ---------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _http(source: str, method: str) -> Iterator[Any]:
-    """The open response of one request, whose errors become ours."""
-    import requests
-
-    # Compressed on the way, one content would have several tags.
-    headers = {"Accept-Encoding": "identity"}
-    try:
-        with requests.request(
-            method, source, headers=headers, stream=True, timeout=_TIMEOUT, allow_redirects=True
-        ) as response:
-            if method == "GET" and response.status_code != 200:
-                _refuse_status(source, response.status_code)
-            yield response
-    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise SourceUnavailable(f"{source} cannot be had: {error}; check the network and try again") from error
-    except requests.RequestException as error:
-        raise SourceError(f"{source} cannot be had: {error}; correct the address") from error
-
-
-def _http_identity(source: str) -> dict[str, str]:
-    """The server's tag, else the time and length it gives, else a digest of what it sends."""
-    with _http(source, "HEAD") as head:
-        code, told = head.status_code, dict(head.headers)
-    if code not in (200, 405, 501):
-        _refuse_status(source, code)
-    if code == 200 and "ETag" in told:
-        return {"etag": told["ETag"]}
-    if code == 200 and "Last-Modified" in told and "Content-Length" in told:
-        return {"last_modified": told["Last-Modified"], "length": told["Content-Length"]}
-    digest = hashlib.sha256()
-    with _http(source, "GET") as response:
-        for block in response.iter_content(_BLOCK):
-            digest.update(block)
-    return {"sha256": digest.hexdigest()}
-
-
 def _get_http(source: str, new: Path, sha256: str | None, root: Path, only: Sequence[str]) -> None:
-    name = PurePosixPath(unquote(urlsplit(source).path)).name
-    if name in ("", ".."):
-        raise SourceError(f"{source} names no file; end the address with one")
-    with _http(source, "GET") as response, (new / name).open("wb") as target:
-        for block in response.iter_content(_BLOCK):
-            target.write(block)
+    web.download(source, new)
 
 
-def _refuse_status(source: str, code: int) -> NoReturn:
-    """The error that an HTTP status stands for."""
-    if code >= 500 or code in (408, 429):
-        raise SourceUnavailable(f"{source}: the server answered {code}; try again later")
-    reason = {401: "credentials are missing or wrong", 403: "access is denied", 404: "there is no such thing"}.get(code)
-    raise SourceError(f"{source}: the server answered {code}{f', {reason}' if reason else ''}; correct the address")
+# --- the stage fetch@TASK ---------------------------------------------------------------------------------------------
 
 
 def _stage(task: str) -> None:
