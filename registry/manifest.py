@@ -6,10 +6,11 @@ Pure records and texts. This module reads and writes no file; `registry/artifact
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, FiniteFloat, JsonValue
+from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
+from components.base_hash import BaseHash
 from components.params import Count, MethodName, Record, Sha256
 
 PEFT_VERSION = "0.21.2"  # whose layout this is; tests/registry/test_artifact_peft.py holds it to that
@@ -34,6 +35,13 @@ class BasePin(Record):
     weights: Sha256
     config: Sha256
     tokenizer: Sha256
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        made = BaseHash(self.weights, self.config, self.tokenizer).value
+        if made != self.hash:
+            raise ValueError(f"the three digests make the base hash {made}, not {self.hash}")
+        return self
 
 
 class DataPin(Record):

@@ -1,20 +1,38 @@
-"""What the registry's tests share: a draft that is right, to be changed in one place at a time, and its tensor."""
+"""What the registry's tests share: drafts and adapters that are right, and a store to put them in.
+
+A store is a dictionary or MLflow on SQLite: what is promised of one holds of the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import itertools
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from registry import artifact
+from components.base_hash import BaseHash
+from components.errors import NotFound
+from registry import artifact, lifecycle
 from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from registry.protocol import Stage, Version
+from registry.releases import Release
 
 MakeDraft = Callable[..., Draft]
 MakeAdapter = Callable[..., Path]
-BASE_HASH = "b" * 64
+BASE = BaseHash("1" * 64, "2" * 64, "3" * 64)
+
+
+def pin(base: BaseHash) -> BasePin:
+    return BasePin(name="tiny", hash=base.value, weights=base.weights, config=base.config, tokenizer=base.tokenizer)
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +46,7 @@ def draft() -> MakeDraft:
             "kind": "classification",
             "virtual_tokens": 3,
             "shape": Shape(layers=2, kv_heads=2, head_size=8, hidden=32, heads=4),
-            "base": BasePin(name="tiny", hash=BASE_HASH, weights="1" * 64, config="2" * 64, tokenizer="3" * 64),
+            "base": pin(BASE),
             "data": DataPin(hash="d" * 64, lock={"cmd": "python -m components.data movie-sentiment"}),
             "fingerprint": "f" * 64,
             "seed": 0,
@@ -58,3 +76,132 @@ def write_adapter(draft: MakeDraft) -> MakeAdapter:
         return folder
 
     return make
+
+
+class MemoryStore:
+    """A registry in dictionaries, with MLflow's own habits: numbers from 1, one stage each, aliases beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kept: dict[str, list[Version]] = {}
+        self.aliases: dict[tuple[str, str], int] = {}
+        self.task_tags: dict[tuple[str, str], str] = {}
+        self.logs: dict[str, list[Release]] = {}
+        self.files: dict[tuple[str, str], bytes] = {}
+        self.runs = 0
+
+    def start_run(self, task: str, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
+        self.runs += 1
+        return str(self.runs)
+
+    def log_files(self, run_id: str, paths: list[Path], artifact_path: str) -> None:
+        for path in paths:
+            self.files[run_id, f"{artifact_path}/{path.name}"] = path.read_bytes()
+
+    def read_file(self, run_id: str, path: str) -> bytes:
+        if (run_id, path) not in self.files:
+            raise NotFound(path)
+        return self.files[run_id, path]
+
+    def register(self, task: str, folder: Path, run_id: str, tags: dict[str, str], description: str) -> Version:
+        versions = self.kept.setdefault(task, [])
+        source = shutil.copytree(folder, self.folder / task / str(len(versions) + 1))
+        now = datetime.now(UTC)
+        versions.append(
+            Version(task, len(versions) + 1, "None", dict(tags), run_id, str(source), now, ready=True, aliases=())
+        )
+        return versions[-1]
+
+    def version(self, task: str, number: int) -> Version:
+        if not 0 < number <= len(self.kept.get(task, [])):
+            raise NotFound(f"{task}@{number}")
+        aliases = (alias for (of, alias), at in self.aliases.items() if (of, at) == (task, number))
+        return replace(self.kept[task][number - 1], aliases=tuple(sorted(aliases)))
+
+    def versions(self, task: str) -> list[Version]:
+        if task not in self.kept:
+            raise NotFound(task)
+        return [self.version(task, version.number) for version in self.kept[task]]
+
+    def by_fingerprint(self, task: str, fingerprint: str) -> list[Version]:
+        return [version for version in self.kept.get(task, []) if version.tag("fingerprint") == fingerprint]
+
+    def tasks(self) -> list[str]:
+        return sorted(self.kept)
+
+    def download(self, version: Version) -> Path:
+        return Path(version.source)
+
+    def set_stage(self, task: str, number: int, stage: Stage) -> None:
+        for version in self.kept[task]:
+            if version.number == number:
+                self.kept[task][number - 1] = replace(version, stage=stage)
+            elif version.stage == stage and stage in ("Staging", "Production"):
+                self.kept[task][version.number - 1] = replace(version, stage="Archived")
+
+    def set_alias(self, task: str, alias: str, number: int | None) -> None:
+        if number is None:
+            del self.aliases[task, alias]
+        else:
+            self.aliases[task, alias] = number
+
+    def tag_version(self, task: str, number: int, key: str, value: str) -> None:
+        version = self.kept[task][number - 1]
+        self.kept[task][number - 1] = replace(version, tags={**version.tags, key: value})
+
+    def tag_task(self, task: str, key: str, value: str) -> None:
+        self.task_tags[task, key] = value
+
+    def append_release(self, task: str, release: Release) -> int:
+        log = self.logs.setdefault(task, [])
+        log.append(replace(release, number=len(log) + 1))
+        return len(log)
+
+    def releases(self, task: str) -> list[Release]:
+        return list(self.logs.get(task, []))
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One real store on SQLite for the whole session, since its first opening costs more than a second."""
+    import mlflow
+
+    from registry.store import Store
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        # Making a Store points the process at it; whoever comes after should find it as it was.
+        yield Store(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+
+
+@pytest.fixture(params=["memory", pytest.param("mlflow", marks=pytest.mark.flow)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """The same rules on a dictionary and on MLflow."""
+    return MemoryStore(tmp_path / "store") if request.param == "memory" else request.getfixturevalue("mlflow_store")
+
+
+@pytest.fixture
+def task() -> str:
+    """A task that no other test has heard of."""
+    return f"task-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def candidate(task: str, tmp_path: Path, write_adapter: MakeAdapter) -> Callable[..., Version]:
+    """Register an evaluated candidate of the test's task: ``candidate(store, passed=False)``."""
+    made = itertools.count()
+
+    def register(store: Any, passed: bool = True, **changes: Any) -> Version:
+        seed = next(made)
+        fingerprint = hashlib.sha256(str(seed).encode()).hexdigest()
+        folder = write_adapter(
+            tmp_path / f"adapter-{seed}", **({"seed": seed, "fingerprint": fingerprint} | changes | {"task": task})
+        )
+        report = tmp_path / f"gate-{seed}.json"
+        report.write_text(json.dumps({"passed": passed, "seed": seed}))
+        run = store.start_run(task, f"run-{seed}", {}, {})
+        return lifecycle.register(store, folder, run, report, "0123456789abcdef0123456789abcdef.dir")
+
+    return register

@@ -159,8 +159,8 @@ def test_no_folder_and_no_manifest_are_no_adapter(tmp_path: Path) -> None:
         artifact.read(tmp_path)
 
 
-def test_another_base_is_refused_with_both_hashes(folder: Path) -> None:
-    with pytest.raises(BaseMismatch, match=f"{'b' * 64} and would run on {'a' * 64}"):
+def test_another_base_is_refused_with_both_hashes(folder: Path, draft: MakeDraft) -> None:
+    with pytest.raises(BaseMismatch, match=f"{draft().base.hash} and would run on {'a' * 64}"):
         artifact.read(folder, base_hash="a" * 64)
 
 
@@ -188,6 +188,7 @@ def test_a_manifest_in_other_bytes_is_refused(folder: Path) -> None:
         ({"virtual_tokens": "3"}, "virtual_tokens"),
         ({"surprise": 1}, "surprise"),
         ({"metrics": {"accuracy": None}}, r"metrics\.accuracy"),
+        ({"base": dict.fromkeys(("hash", "weights", "config", "tokenizer"), "a" * 64) | {"name": "x"}}, "base hash"),
     ],
 )
 def test_a_manifest_of_another_form_is_refused(folder: Path, edit: dict[str, Any], fault: str) -> None:
@@ -386,7 +387,7 @@ def test_the_card_says_what_a_person_asks(folder: Path) -> None:
     text = (folder / artifact.CARD).read_text()
 
     assert "# movie-sentiment" in text
-    assert "b" * 64 in text
+    assert artifact.read(folder).manifest.base.hash in text
     assert "| accuracy | 0.9000 |" in text
 
 

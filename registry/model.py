@@ -1,0 +1,134 @@
+"""A registered version as MLflow's pyfunc model: ``mlflow.pyfunc.load_model("models:/TASK/Production")``.
+
+The model folder holds the adapter folder, closed, as ``artifacts/adapter``; the code is the installed distribution's,
+nothing is a pickle. The base is looked for by its hash, and hashed, before a weight of it is used. Knows no registry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import math
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow.pyfunc
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.pyfunc.model import PythonModel
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import Map
+
+from components.errors import BaseError, DataError
+from registry import artifact
+from registry.manifest import BasePin
+
+if TYPE_CHECKING:
+    from components.base_model import Base
+    from components.kv_prefix import KVPrefix
+    from components.template import Template
+    from registry.manifest import Manifest
+
+ADAPTER = "artifacts/adapter"
+CODE = """\
+# The code is the installed distribution's, see registry/model.py there.
+from mlflow.models import set_model
+from registry.model import AdapterModel
+
+set_model(AdapterModel())
+"""
+
+
+class AdapterModel(PythonModel):
+    """Column ``text`` in; column ``answer`` out, and for classification ``scores``: {label: share of 1}."""
+
+    _base: Base
+    _prefix: KVPrefix
+    _template: Template
+    _manifest: Manifest
+
+    def load_context(self, context: Any) -> None:
+        """Read the adapter, find its base, and refuse if either is not what was registered."""
+        import torch
+
+        from components.base_model import load
+        from components.inference import from_artifact
+        from components.template import Template
+
+        adapter = artifact.read(Path(context.artifacts["adapter"]))
+        said = self._manifest = adapter.manifest
+        folder = find_base((context.model_config or {}).get("base"), said.base)
+        self._base = load(folder, said.base.hash, said.base.name)
+        self._prefix = from_artifact(self._base, said.method, torch.from_numpy(adapter.tensor))
+        self._template = Template(said.template, said.labels, said.max_tokens)
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Answer every row."""
+        from components.inference import classify, generate
+
+        if "text" not in model_input.columns:
+            raise DataError(f"the input has the columns {list(model_input.columns)}; it needs one named 'text'")
+        texts = model_input["text"].tolist()
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(f"row {row} of 'text' is {text!r}; each must be a string")
+        base, prefix, template = self._base, self._prefix, self._template
+        if template.labels is None:
+            answers = generate(base, prefix, template, texts, self._manifest.max_new_tokens)
+            return pd.DataFrame({"answer": answers}, index=model_input.index)
+        scores = [_shares(row) for row in classify(base, prefix, template, texts)]
+        answers = [max(row, key=row.__getitem__) for row in scores]
+        return pd.DataFrame({"answer": answers, "scores": scores}, index=model_input.index)
+
+
+def pack(adapter: Path, to: Path) -> None:
+    """Make ``to`` an MLflow model folder around a copy of the adapter folder."""
+    manifest = artifact.read(adapter).manifest
+    outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "answer")]
+    if manifest.labels is not None:
+        outputs.append(ColSpec(Map(DataType.double), "scores"))
+    with tempfile.TemporaryDirectory() as room, warnings.catch_warnings():
+        code = Path(room) / "model.py"
+        code.write_text(CODE, encoding="utf-8")
+        shutil.copytree(adapter, Path(room) / "adapter")
+        # An example would be run through the model while it is packed; the signature says what it would show.
+        warnings.filterwarnings("ignore", "(?s).*An input example was not provided", UserWarning)
+        mlflow.pyfunc.save_model(
+            to,
+            python_model=str(code),
+            artifacts={"adapter": str(Path(room) / "adapter")},
+            signature=ModelSignature(inputs=Schema([ColSpec(DataType.string, "text")]), outputs=Schema(outputs)),
+            pip_requirements=[f"preface=={importlib.metadata.version('preface')}"],
+            model_config={"base": None},
+        )
+
+
+def find_base(stated: str | None, pin: BasePin) -> Path:
+    """The folder to load the base from: the one stated, or whichever of the bases folder has the pinned hash.
+
+    Where none has it, the folder of the pinned name is returned: loading it says what is wrong, with both hashes.
+    """
+    from components.base_hash import hash_base
+    from components.base_model import bases_folder
+
+    if stated:
+        return Path(stated)
+    bases = bases_folder(Path.cwd())
+    named = bases / pin.name
+    others = sorted(path.parent for path in bases.glob("*/config.json") if path.parent != named)
+    for folder in (named, *others):
+        with contextlib.suppress(BaseError):
+            if hash_base(folder).value == pin.hash:
+                return folder
+    return named
+
+
+def _shares(scores: dict[str, float]) -> dict[str, float]:
+    """Log-probabilities of the label words as shares of 1."""
+    top = max(scores.values())
+    weights = {label: math.exp(score - top) for label, score in scores.items()}
+    total = sum(weights.values())
+    return {label: weight / total for label, weight in weights.items()}
