@@ -56,9 +56,7 @@ def prepare(task: str, params: TaskParams, raw: Path, tokenizer_file: Path, cont
             f" set max_tokens to at most {context}, less what the template, the adapter and the answer need"
         )
     tokenizer = read_tokenizer(tokenizer_file)
-    Template(params.template, data.labels, data.max_tokens).label_ids(
-        tokenizer
-    )  # refuses labels that cannot be told apart
+    Template("{text}", data.labels, data.max_tokens).label_ids(tokenizer)
     splits, tally = examples(read_rows(raw, data), data, tokenizer)
     _check_bad_rows(task, tally, data.max_bad_rows)
     _check_splits(task, splits, data.labels)

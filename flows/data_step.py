@@ -1,0 +1,153 @@
+"""The data step: sources looked at, bases and rows brought up to date by DVC, one preparation at a time.
+
+DVC is used by its command line alone, since its Python interface is internal, and only here. What the stages do is
+written in dvc.yaml and components/; nothing of it is known here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from components import errors, params, sources
+from components.data import read_report
+from components.errors import DataError, PrefaceError, SetupError
+
+WAIT = 3600.0  # seconds that a preparation waits for the one before it
+
+
+@dataclass(frozen=True)
+class DataVersion:
+    """Prepared data as it now is. ``lock_entry`` is all that dvc.lock says of how it came to be."""
+
+    task: str
+    content_hash: str
+    dvc_md5: str
+    lock_entry: dict[str, Any]
+
+
+def prepare(
+    root: Path, tasks: Sequence[str] | None = None, say: Callable[[str], None] = lambda line: None
+) -> dict[str, DataVersion]:
+    """Bring the bases and the prepared data of the tasks (all if None) up to date; unchanged stages do not run.
+
+    Args:
+        root: The project's folder.
+        tasks: Names of tasks in params.yaml.
+        say: Gets a line for each stage, when it starts or is found unchanged.
+
+    Raises:
+        SourceUnavailable: a source did not answer; worth another try.
+        PrefaceError: anything else that keeps a stage from its work, as the stage said it.
+    """
+    declared = params.load(root / "params.yaml")
+    chosen = {task: declared.task(task) for task in (tasks or declared.tasks)}
+    with _alone(root):
+        for task, settings in chosen.items():
+            identity = sources.resolve(settings.data.source, settings.data.sha256, root=root)
+            _note(root / "data" / "sources" / f"{task}.json", identity)
+        bases = sorted({settings.base for settings in chosen.values()})
+        _dvc(root, ["repro", *(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)], say)
+        return {task: _version(root, task) for task in chosen}
+
+
+def push(root: Path, tasks: Sequence[str] | None = None) -> None:
+    """Copy raw and prepared data to the DVC remote, where workers on other machines pull it from by hash."""
+    chosen = tasks or list(params.load(root / "params.yaml").tasks)
+    with _alone(root):
+        _dvc(root, ["push", *(f"{stage}@{task}" for task in chosen for stage in ("fetch", "prepare"))])
+
+
+def lock_entry(root: Path, task: str) -> dict[str, Any]:
+    """What dvc.lock records of the task's two stages: commands, parameters, and hashes of all that goes in and out.
+
+    Raises:
+        DataError: the task was never prepared.
+    """
+    try:
+        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+        return {stage: stages[stage] for stage in (f"fetch@{task}", f"prepare@{task}")}
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise DataError(
+            f"dvc.lock has no complete entry of {task!r} ({error}); run `preface prepare {task}`"
+        ) from error
+
+
+def _version(root: Path, task: str) -> DataVersion:
+    entry = lock_entry(root, task)
+    report = read_report(root / "data" / "prepared" / task)
+    return DataVersion(task, report["content_hash"], entry[f"prepare@{task}"]["outs"][0]["md5"], entry)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One preparation of a project at a time: concurrent repros of DVC wait a little and then fail."""
+    path = root / ".preface" / "prepare.lock"
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with FileLock(path, timeout=WAIT):
+            yield
+    except Timeout as error:
+        raise SetupError(f"{path} was held by another preparation for {WAIT:.0f} s; wait for it, or end it") from error
+
+
+def _note(path: Path, identity: dict[str, str]) -> None:
+    """Write what a source holds now; the stage fetch@TASK depends on this file and on nothing outside the project."""
+    said = json.dumps(identity, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    if path.is_file() and path.read_text(encoding="utf-8") == said:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(said)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambda line: None) -> None:
+    """Run one command of DVC in the project; raise what went wrong as one line."""
+    # The stages say `python`: that must be the one that Preface is installed for, activated or not.
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    lines: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root,
+        env=os.environ | {"PATH": here, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None  # as asked for above
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if line.startswith(("Running stage", "Stage ")):
+                say(lines[-1])
+    if process.returncode:
+        raise _fault([line for line in lines if line], arguments[0])
+
+
+def _fault(lines: Sequence[str], command: str) -> PrefaceError:
+    """The error of a failed stage, of the class that it names itself, or else what DVC said of its own trouble.
+
+    A stage ends with `CLASS: message`, and DVC reports behind it that the stage failed.
+    """
+    for line in reversed(lines):
+        name, _, message = line.partition(": ")
+        kind = getattr(errors, name, None)
+        if isinstance(kind, type) and issubclass(kind, PrefaceError):
+            return kind(message)
+    own = [line for line in lines if line.startswith("ERROR: ")]
+    last = [line for line in lines if line not in own][-1:]  # of a traceback, what was raised
+    return DataError(f"dvc {command} failed: {'; '.join([*last, *own]) or 'it said nothing'}")
