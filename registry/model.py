@@ -15,16 +15,20 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mlflow.pyfunc
 import pandas as pd
-from mlflow.models import ModelSignature
-from mlflow.pyfunc.model import PythonModel
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-from mlflow.types.schema import Map
 
 from components.errors import BaseError, DataError
 from registry import artifact
 from registry.manifest import BasePin
+
+with warnings.catch_warnings():
+    # MLflow warns of type hints in classes of its own.
+    warnings.filterwarnings("ignore", "(?s).*Any type hint is inferred as AnyType", UserWarning)
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc.model import PythonModel
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types.schema import Map
 
 if TYPE_CHECKING:
     from components.base_model import Base
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
     from components.template import Template
     from registry.manifest import Manifest
 
-ADAPTER = "artifacts/adapter"
 CODE = """\
 # The code is the installed distribution's, see registry/model.py there.
 from mlflow.models import set_model

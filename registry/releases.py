@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 Action = Literal["promote", "rollback"]
 PREFIX = "preface."
@@ -47,11 +47,10 @@ class Release:
     def from_tags(cls, number: int, tags: Mapping[str, str]) -> Release | None:
         """The entry that these tags spell, None if they spell none: somebody made it by hand."""
         said = {f.name: tags.get(PREFIX + f.name, "") for f in fields(cls) if f.name != "number"}
-        action = next((action for action in get_args(Action) if action == said.pop("action")), None)
-        version, based_on = said.pop("version"), said.pop("based_on")
-        if action is None or not (version.isdecimal() and based_on.isdecimal()):
+        action, version, based_on = said.pop("action"), said.pop("version"), said.pop("based_on")
+        if action not in get_args(Action) or not (version.isdecimal() and based_on.isdecimal()):
             return None
-        return cls(action=action, version=int(version), based_on=int(based_on), **said, number=number)
+        return cls(cast(Action, action), int(version), int(based_on), **said, number=number)
 
 
 def effective(entries: Iterable[Release]) -> list[Release]:

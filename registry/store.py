@@ -30,10 +30,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from components.errors import NotFound, RegistryError, StoreUnavailable
-from registry import address, model
+from registry import address
 from registry.protocol import Stage, Version
 from registry.releases import PREFIX, Release
 
+ADAPTER = "artifacts/adapter"  # the adapter folder's place in MLflow's model folder
 LOG_SUFFIX = ".releases"  # no task has a dot in its name
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -114,9 +115,11 @@ class Store:
 
     def register(self, task: str, folder: Path, run_id: str, tags: Mapping[str, str], description: str) -> Version:
         """Upload the adapter folder inside an MLflow model, and only when all of it is there give it a number."""
+        from registry.model import pack  # not needed to move what is registered, and slow
+
         with self._answering(), tempfile.TemporaryDirectory() as room:
             packed = Path(room) / "model"
-            model.pack(folder, packed)
+            pack(folder, packed)
             logged = self._client.create_logged_model(self._experiment(task), name=task, source_run_id=run_id)
             self._client.log_model_artifacts(logged.model_id, str(packed))
             self._client.finalize_logged_model(logged.model_id, "READY")
@@ -164,7 +167,7 @@ class Store:
         to = Path(tempfile.mkdtemp(prefix=f"{version.name}-", dir=self._downloads))
         with self._answering(version.name):
             root = self._client.get_model_version_download_uri(version.task, str(version.number))
-            return self._fetch(f"{root}/{model.ADAPTER}", to, f"the adapter of {version.name}")
+            return self._fetch(f"{root}/{ADAPTER}", to, f"the adapter of {version.name}")
 
     def set_stage(self, task: str, number: int, stage: Stage) -> None:
         """Move a version to a stage; whoever stood in Staging or Production before is archived."""

@@ -86,7 +86,7 @@ class MemoryStore:
         self.kept: dict[str, list[Version]] = {}
         self.aliases: dict[tuple[str, str], int] = {}
         self.task_tags: dict[tuple[str, str], str] = {}
-        self.logs: dict[str, list[Release]] = {}
+        self.logs: dict[str, list[dict[str, str]]] = {}
         self.files: dict[tuple[str, str], bytes] = {}
         self.runs = 0
 
@@ -154,11 +154,12 @@ class MemoryStore:
 
     def append_release(self, task: str, release: Release) -> int:
         log = self.logs.setdefault(task, [])
-        log.append(replace(release, number=len(log) + 1))
+        log.append(release.tags())
         return len(log)
 
     def releases(self, task: str) -> list[Release]:
-        return list(self.logs.get(task, []))
+        read = (Release.from_tags(number, tags) for number, tags in enumerate(self.logs.get(task, []), 1))
+        return [release for release in read if release is not None]
 
 
 @pytest.fixture(scope="session")
