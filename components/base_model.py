@@ -23,6 +23,7 @@ from components.errors import BaseError, BaseMismatch, ParamsError, PrefaceError
 from components.folders import whole_folder
 from components.params import BaseParams
 from components.sources import fetch
+from components.template import read_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +153,7 @@ def load(
         hash=found,
         model=model,
         tokenizer=tokenizer,
-        words=_words(folder),
+        words=read_tokenizer(folder / "tokenizer.json"),
         device=place,
         dtype=precision,
         shape=try_cache(model),
@@ -189,16 +190,6 @@ def _config(folder: Path) -> Any:
         raise UnsupportedBase(
             f"transformers cannot read {folder / 'config.json'}: {' '.join(str(error).split())}"
         ) from error
-
-
-def _words(folder: Path) -> Tokenizer:
-    """The tokenizer as prepared data saw it, with no padding and no truncation of its own."""
-    from tokenizers import Tokenizer
-
-    words = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    words.no_padding()
-    words.no_truncation()
-    return words
 
 
 def _stage(name: str) -> None:

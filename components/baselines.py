@@ -1,8 +1,8 @@
 """What a user would try before training an adapter; every report sets the candidate beside these, on the same rows.
 
-majority: the commonest training label. linear: logistic regression on TF-IDF of the same training rows. hard_prompt: the
-best of the written instructions. in_context: the best number of solved examples. Both choices are made on validation.
-A generation task has neither majority nor linear. This module never sees the test targets: it answers, others score.
+majority: the commonest training label. linear: logistic regression on TF-IDF of the same training rows. hard_prompt:
+the best of the written instructions. in_context: the best number of solved examples. Both are chosen on the validation
+split. A generation task has neither majority nor linear. This module never sees the test targets: it only answers.
 """
 
 from __future__ import annotations

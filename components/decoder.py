@@ -1,6 +1,7 @@
 """One forward pass of padded rows behind their prefixes, exact in positions and in what each token may see.
 
-Training, scoring and generation all run through ``Decoder.read``. It knows nothing of labels, losses or adapters' making.
+Training, scoring and generation all run through ``Decoder.read``. It knows nothing of labels, losses
+or the making of adapters.
 
 Notation: B batch, T text tokens, P virtual tokens, H hidden size, V vocabulary.
 """
@@ -11,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from components.base_model import Base
-from components.kv_prefix import PrefixRows
+from components.kv_prefix import PrefixRows, layers_of
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Decoder:
         columns = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)  # [1, T]
         real = (columns < counts.unsqueeze(1)).long()
         self.mask = torch.cat([self.mask, real], dim=1)
-        # A padded place repeats its row's last position: it is never attended to, and must not pass a learned table's end.
+        # A padded place repeats its row's last position: never attended to, it must not pass a learned table's end.
         steps = torch.minimum(columns, (counts - 1).clamp(min=0).unsqueeze(1))
         output = self.base.model.base_model(
             input_ids=ids,
@@ -64,8 +65,7 @@ class Decoder:
 
     def fork(self) -> Decoder:
         """A second reader that goes on from here; neither sees what the other reads."""
-        layers = [(layer.keys, layer.values) for layer in self.cache.layers]
-        return Decoder(self.base, DynamicCache(layers), self.mask, self.position)
+        return Decoder(self.base, DynamicCache(layers_of(self.cache)), self.mask, self.position)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows alone (indices into the batch)."""
@@ -75,7 +75,8 @@ class Decoder:
 
 def logits(base: Base, hidden: Tensor) -> Tensor:
     """[..., H] -> [..., V] in float32."""
-    scores: Tensor = base.model.get_output_embeddings()(hidden)
+    head: nn.Module = base.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    scores: Tensor = head(hidden)
     return scores.float()
 
 

@@ -60,7 +60,7 @@ def _classification(predictions: list[str], targets: list[str], labels: list[str
 
 def _generation(predictions: list[str], targets: list[str]) -> Scored:
     from rouge_score.rouge_scorer import RougeScorer
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     chrf, rouge = CHRF(), RougeScorer(["rougeL"], use_stemmer=True)
     pairs = list(zip(predictions, targets, strict=True))
@@ -74,7 +74,7 @@ def _generation(predictions: list[str], targets: list[str]) -> Scored:
 
 
 def lead(candidate: Scored, other: Scored) -> tuple[float, float]:
-    """A paired 95 % interval of candidate minus other, by percentile bootstrap over rows (Efron and Tibshirani 1993)."""
+    """A paired 95 % interval of candidate minus other: percentile bootstrap over rows (Efron and Tibshirani 1993)."""
     from scipy.stats import bootstrap
 
     differences = np.asarray(candidate.rows) - np.asarray(other.rows)

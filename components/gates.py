@@ -1,4 +1,4 @@
-"""Whether a candidate may go to Staging: rules as data, a decision with its reasons. Pure: no model, no store, no clock.
+"""Whether a candidate may go to Staging: rules as data, a decision with reasons. Pure: no model, no store, no clock.
 
 Refusing is the default. A metric that is missing or not finite refuses, a baseline that was not measured refuses, and
 "no champion", "a champion without comparable scores" and "the champion is better" are three different outcomes.

@@ -74,7 +74,7 @@ def _rest_of_word(decoder: Decoder, word: Sequence[int]) -> Tensor:
 def generate(
     base: Base, prefix: KVPrefix | Sequence[KVPrefix], template: Template, texts: Sequence[str], max_new_tokens: int
 ) -> list[str]:
-    """The greedy continuation of each text, up to the end token or ``max_new_tokens``, stripped of outer white space."""
+    """The greedy continuation of each text, to the end token or ``max_new_tokens``, without outer white space."""
     end = base.tokenizer.eos_token_id
     rows = _token_rows(base, prefix, template, texts, max_new_tokens)
     produced: list[list[int]] = [[] for _ in texts]

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from components.base_model import Base, KVShape
+from components.base_model import Base
+from components.base_support import KVShape
 from components.errors import ArtifactError
 
 
@@ -69,7 +70,7 @@ class KVPrefix:
         if table.dim() != 2 or table.shape[1] != columns:
             raise ArtifactError(
                 f"prefix table is {list(table.shape)}; this base needs [P, {columns}] "
-                f"({shape.layers} layers * 2 * {shape.kv_heads} heads * {shape.head_size}): use the base it was trained on"
+                f"({shape.layers} layers * 2 * {shape.kv_heads} heads * {shape.head_size}): use its own base"
             )
         stacked = table.view(table.shape[0], shape.layers, 2, shape.kv_heads, shape.head_size).permute(1, 2, 3, 0, 4)
         return cls(stacked[:, 0], stacked[:, 1])
@@ -94,8 +95,8 @@ class KVPrefix:
             past_key_values=cache,
             use_cache=True,
         )
-        keys, values = zip(*((layer.keys[0], layer.values[0]) for layer in cache.layers), strict=True)
-        return cls(torch.stack(keys), torch.stack(values))
+        keys, values = zip(*layers_of(cache), strict=True)
+        return cls(torch.cat(keys), torch.cat(values))  # each [1, Hkv, P, D] is one layer
 
     @classmethod
     def from_tokens(cls, base: Base, ids: Sequence[int]) -> KVPrefix:
@@ -103,6 +104,11 @@ class KVPrefix:
         with torch.no_grad():
             table = base.model.get_input_embeddings()
             return cls.from_embeddings(base, table(torch.tensor(list(ids), device=base.device)))
+
+
+def layers_of(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values [B, Hkv, columns, D] of each layer; layers of another kind are refused on load."""
+    return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[union-attr, misc]
 
 
 @dataclass(frozen=True)

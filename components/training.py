@@ -179,7 +179,7 @@ def _step(
     total = 0.0
     for batch in micro_batches:
         loss, _ = row_losses(base, method.prefix(base), batch)
-        (loss / label_tokens).backward()
+        (loss / label_tokens).backward()  # type: ignore[no-untyped-call]
         total += loss.item()
     mean = total / label_tokens
     norm = torch.nn.utils.clip_grad_norm_(list(method.parameters()), settings.clip_norm)
@@ -215,6 +215,7 @@ def _refuse_divergence(progress: Progress) -> None:
     recent, bound = sum(progress.losses) / len(progress.losses), 2 * progress.first_loss + 1
     if len(progress.losses) == RECENT_STEPS and recent > bound:
         raise Diverged(
-            f"the mean loss of the last {RECENT_STEPS} steps is {recent:.3f}, above {bound:.3f} (twice the validation loss "
-            f"before training, plus 1), at step {progress.step}; lower training.learning_rate. Nothing was registered"
+            f"the mean loss of the last {RECENT_STEPS} steps is {recent:.3f}, above {bound:.3f} (twice the "
+            f"validation loss before training, plus 1), at step {progress.step}; lower training.learning_rate. "
+            "Nothing was registered"
         )

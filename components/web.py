@@ -38,7 +38,7 @@ def _open(source: str, method: str) -> Iterator[Any]:
 
 
 def identity(source: str) -> dict[str, str]:
-    """What tells one content from another: the server's tag, else its time and length, else a digest of what it sends."""
+    """What tells one content from another: the server's tag, else time and length, else a digest of what it sends."""
     with _open(source, "HEAD") as head:
         code, told = head.status_code, dict(head.headers)
     if code not in (200, 405, 501):

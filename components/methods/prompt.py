@@ -30,7 +30,8 @@ class PromptTuning(nn.Module):
         """Begin from the task text, the label words, sampled vocabulary, or at random, as params.yaml says."""
         settings = task.prompt
         generator = torch.Generator().manual_seed(settings.training.seed)
-        table = base.model.get_input_embeddings().weight.detach().float().cpu()  # [V, H]
+        embeddings: nn.Module = base.model.get_input_embeddings()
+        table = embeddings.get_parameter("weight").detach().float().cpu()  # [V, H]
         length = settings.virtual_tokens
         sampled = table[torch.randint(min(COMMON_TOKENS, len(table)), (length,), generator=generator)]
         if settings.init == "text":

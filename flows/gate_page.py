@@ -1,0 +1,44 @@
+"""The gate's report for people: the page of a run in the Prefect UI, and the lines that the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.evaluation import Scored
+from components.gates import Decision
+from components.report import Report
+
+
+def report_rows(report: Report) -> list[dict[str, str]]:
+    """A row a contestant: its metrics, how far the candidate is ahead of it, and what was chosen for it."""
+    rows = [_row("candidate", report.candidate)]
+    if report.champion:
+        rows.append(_row(f"champion (version {report.champion_version})", report.champion))
+    return rows + [_row(name, scored) for name, scored in report.baselines.items()]
+
+
+def gate_markdown(report: Report, decision: Decision) -> str:
+    """Verdict, rules and scores as a Markdown page."""
+    verdict = "passed" if decision.passed else "REFUSED"
+    rules = [
+        {"": "ok" if c.passed else "**no**", "rule": c.rule, "outcome": c.outcome, "figures": c.reason}
+        for c in decision.checks
+    ]
+    return (
+        f"# {report.task}: gate {verdict}\n\n{report.method} tuning, {len(report.targets)} rows of the {report.split} "
+        f"split, data `{report.data_hash[:12]}`, base `{report.base_hash[:12]}`.\n\n{_table(rules)}\n\n"
+        f"Lead: the candidate's mean score a row minus the other's, 95 % paired bootstrap interval.\n\n"
+        f"{_table(report_rows(report))}\n"
+    )
+
+
+def _row(name: str, scored: Scored) -> dict[str, str]:
+    lead = f"{scored.lead[0]:+.3f} to {scored.lead[1]:+.3f}" if scored.lead else ""
+    metrics = {metric: f"{value:.4f}" for metric, value in scored.metrics.items()}
+    return {"contestant": name, **metrics, "lead over it": lead, "chosen on validation": scored.choice}
+
+
+def _table(rows: Sequence[dict[str, str]]) -> str:
+    head = list(rows[0]) if rows else []
+    lines = [head, ["---"] * len(head), *([row[key].replace("|", "\\|") for key in head] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

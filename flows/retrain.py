@@ -1,0 +1,75 @@
+"""THE flow: prepare -> train -> evaluate -> gate -> register -> promote. Read it top to bottom.
+
+What each step does is in ``steps.py``; how, in components/ and registry/. A run that finds its fingerprint registered
+ends green without training. A candidate that the gate refuses is registered all the same, with its report, and the run
+ends FAILED under the name GateRefused, told apart from a crash and never retried.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from components.errors import PrefaceError
+from components.params import MethodName
+from flows import steps
+from flows.steps import Outcome
+
+
+@flow(name="retrain", flow_run_name="{task}", persist_result=False)
+def retrain(root: str, task: str, method: MethodName | None = None, force: bool = False) -> State[Any]:
+    """Retrain one task's adapter from whatever its source holds now.
+
+    Args:
+        root: the folder of params.yaml.
+        task: a task of params.yaml.
+        method: another method than the task's own.
+        force: train although the fingerprint is registered.
+    """
+    data = steps.prepare_data(root, task)
+    job = steps.plan(root, task, method, data)
+    known = steps.registered(job)
+    if known and not force:
+        return _end(
+            "Unchanged", job, known, f"nothing to learn: {job.why_unchanged(known)}; --force trains all the same"
+        )
+    run = steps.open_run(job)
+    with steps.closing(run):
+        adapter = steps.train_adapter(job, run)
+        report = steps.evaluate_adapter(job, adapter)
+        decision = steps.gate(job, report)
+        version = steps.register_version(job, run, adapter, report, decision)
+    if not decision.passed:
+        return _end("GateRefused", job, version, f"version {version} was registered, not staged: {decision.reasons}")
+    if job.params.promotion == "auto":
+        steps.promote_version(job, version)
+        return _end("Promoted", job, version, f"version {version} passed its gate and is in Production")
+    return _end("Staged", job, version, f"version {version} passed its gate and waits in Staging")
+
+
+def _end(name: str, job: steps.Job, version: int, message: str) -> State[Any]:
+    outcome = Outcome(task=job.task, method=job.method, result=name, version=version, message=message)
+    ending = Failed if name == "GateRefused" else Completed
+    state: State[Any] = ending(name=name, message=f"{job.task}: {message}", data=outcome)
+    return state
+
+
+def run(root: Path, task: str, method: MethodName | None = None, force: bool = False) -> Outcome:
+    """Run the flow in this process and say how it ended; a refusal is an outcome, everything else that fails raises.
+
+    Raises:
+        PrefaceError: what stopped the run, as the step raised it.
+    """
+    state: State[Any] = retrain(str(root), task, method, force, return_state=True)
+    if isinstance(state.data, Outcome):
+        return state.data
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, Outcome):
+        return result
+    if isinstance(result, BaseException):
+        raise result
+    raise PrefaceError(f"the run of {task} ended as {state.name}: {state.message}")

@@ -1,0 +1,254 @@
+"""The steps of the flow: each reads, calls a component or the registry, and writes. Prefect lives here and in retrain.
+
+What crosses from one step to the next is a path or a small frozen record, never a tensor or a model. Tasks use
+NO_CACHE, since Prefect's cache keys do not see a change in the code that a thin task calls; the fingerprint is the
+cache. Only steps that touch a network are retried, and only for its faults.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from components import params as params_file
+from components.base_hash import require
+from components.base_model import bases_folder
+from components.data import read_examples
+from components.errors import SourceUnavailable, StoreUnavailable
+from components.fingerprint import fingerprint
+from components.gates import Decision, decide
+from components.params import BaseParams, MethodName, Record, TaskParams
+from flows import data_step
+from flows.candidate import draft
+from flows.gate_page import gate_markdown, report_rows
+from flows.metric_log import MetricLog
+from registry import artifact, lifecycle
+from registry.store import Store
+
+if TYPE_CHECKING:
+    from components.base_model import Base
+    from components.report import Report
+
+
+class Job(Record):
+    """One retraining, settled before anything is trained."""
+
+    root: Path
+    task: str
+    params: TaskParams
+    method: MethodName
+    base: BaseParams
+    data: data_step.DataVersion
+    fingerprint: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its checkpoint, adapter and report until they are registered."""
+        return self.root / ".preface" / "runs" / self.fingerprint[:16]
+
+    @property
+    def base_folder(self) -> Path:
+        """The materialised base."""
+        return bases_folder(self.root) / self.params.base
+
+    @property
+    def examples_folder(self) -> Path:
+        """The prepared rows."""
+        return self.root / "data" / "prepared" / self.task
+
+    def why_unchanged(self, version: int) -> str:
+        """Why a version of the same fingerprint makes training pointless."""
+        return (
+            f"version {version} was trained by {self.method} tuning on the same data ({self.data.content_hash[:12]}), "
+            f"base ({self.base.hash[:12]}) and settings (fingerprint {self.fingerprint[:12]})"
+        )
+
+
+class Outcome(Record):
+    """How a run ended. result: Unchanged, Staged, Promoted or GateRefused."""
+
+    task: str
+    method: MethodName
+    result: str
+    version: int
+    message: str
+
+    @property
+    def refused(self) -> bool:
+        """Whether the gate turned the candidate down."""
+        return self.result == "GateRefused"
+
+
+def _network_fault(_task: object, _run: object, state: Any) -> bool:
+    """Retry what another try may mend: a source or a store that did not answer. Nothing else."""
+    return isinstance(state.result(raise_on_failure=False), SourceUnavailable | StoreUnavailable)
+
+
+def _step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    return task(cache_policy=NO_CACHE, persist_result=False, **options)
+
+
+def _network_step(name: str) -> Callable[[Callable[..., Any]], Any]:
+    return _step(name=name, retries=3, retry_delay_seconds=[1, 4, 16], retry_condition_fn=_network_fault)
+
+
+@lru_cache(maxsize=1)
+def _base(folder: Path, expected_hash: str, name: str) -> Base:
+    """The frozen base, loaded and verified once a process however many steps need it."""
+    from components.base_model import load
+
+    return load(folder, expected_hash, name)
+
+
+@_network_step("prepare data")
+def prepare_data(root: str, task: str) -> data_step.DataVersion:
+    """Bring base and data up to date through DVC."""
+    return data_step.prepare(Path(root), [task])[task]
+
+
+@_step(name="plan")
+def plan(root: str, task: str, method: MethodName | None, data: data_step.DataVersion) -> Job:
+    """Read params.yaml and settle what would be trained."""
+    settings = params_file.load(Path(root) / "params.yaml")
+    chosen = settings.task(task)
+    used, base = method or chosen.method, settings.bases[chosen.base]
+    mark = fingerprint(chosen, used, base.hash, data.content_hash)
+    return Job(root=Path(root), task=task, params=chosen, method=used, base=base, data=data, fingerprint=mark)
+
+
+@_network_step("look for the fingerprint")
+def registered(job: Job) -> int | None:
+    """The version that was already trained from exactly this, if any."""
+    return min((v.number for v in Store().by_fingerprint(job.task, job.fingerprint) if v.ready), default=None)
+
+
+@_network_step("open run")
+def open_run(job: Job) -> str:
+    """Start the MLflow run: parameters, dataset and tags."""
+    require(job.base_folder, job.base.hash)
+    store, settings = Store(), job.params.settings(job.method)
+    flat = {**settings.model_dump(mode="json", exclude={"training"}), **settings.training.model_dump(mode="json")}
+    name = f"{job.task}-{job.method}-{job.fingerprint[:8]}"
+    run = store.start_run(job.task, name, {"preface.fingerprint": job.fingerprint}, {"method": job.method, **flat})
+    store.log_dataset(run, job.task, job.data.dvc_md5, job.params.data.source, "training")
+    return run
+
+
+@contextmanager
+def closing(run: str) -> Iterator[None]:
+    """End the MLflow run as FINISHED, or as FAILED if its steps raise; a store that is down does not hide why."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    finally:
+        try:
+            Store().end_run(run, status)
+        except StoreUnavailable:
+            if status == "FINISHED":
+                raise
+
+
+@_step(name="train")
+def train_adapter(job: Job, run: str) -> Path:
+    """Train, or go on from the checkpoint of an interrupted run; every step's figures go to MLflow."""
+    import safetensors.torch
+
+    from components.batches import rows_of
+    from components.methods import build
+    from components.report import wording
+    from components.training import train
+
+    base = _base(job.base_folder, job.base.hash, job.params.base)
+    examples, template = read_examples(job.examples_folder), wording(job.params)
+    rows, validation = (rows_of(base, template, examples.of(split)) for split in ("train", "validation"))
+    method, settings = build(base, job.params, job.method), job.params.settings(job.method).training
+    with MetricLog(Store(), run) as metrics:
+        trained = train(
+            base, method, rows, validation, settings,
+            checkpoint=job.folder / "checkpoint.safetensors", observe=metrics, title=f"{job.task} {job.method}",
+        )  # fmt: skip
+        metrics({"train_seconds": trained.seconds, "best_validation_loss": trained.best_loss}, trained.best_step)
+    file = job.folder / "adapter.safetensors"
+    safetensors.torch.save_file({artifact.TENSOR: trained.table}, file)
+    return file
+
+
+@_step(name="evaluate")
+def evaluate_adapter(job: Job, adapter: Path) -> Path:
+    """Score the candidate, the baselines and the champion on the held-out test split."""
+    import torch
+    from safetensors.torch import load_file
+
+    from components.inference import from_artifact
+    from components.report import evaluate
+
+    base = _base(job.base_folder, job.base.hash, job.params.base)
+    champion, version, reason = None, None, ""
+    if found := lifecycle.current(Store(), job.task, "Production"):
+        version = found.number
+        stored = artifact.read(Store().download(found))
+        if stored.manifest.base.hash == job.base.hash:
+            champion = from_artifact(base, stored.manifest.method, torch.from_numpy(stored.tensor))
+        else:
+            reason = f"it needs the base {stored.manifest.base.hash}, the candidate's is {job.base.hash}"
+    report = evaluate(
+        base, job.task, job.params, job.method, read_examples(job.examples_folder),
+        from_artifact(base, job.method, load_file(adapter)[artifact.TENSOR]), champion, version, reason,
+    )  # fmt: skip
+    file = job.folder / "report.json"
+    file.write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    return file
+
+
+@_step(name="gate")
+def gate(job: Job, report_file: Path) -> Decision:
+    """Decide, and show report and verdict on the run's page."""
+    report = _report(report_file)
+    baselines = {name: scored.metrics for name, scored in report.baselines.items()}
+    decision = decide(report.candidate.metrics, baselines, report.in_production(), job.params.gate)
+    create_table_artifact(
+        report_rows(report), key=f"report-{job.task}", description=f"{job.task}: scores on the test split"
+    )
+    create_markdown_artifact(gate_markdown(report, decision), key=f"gate-{job.task}", description=f"{job.task}: gate")
+    return decision
+
+
+@_network_step("register")
+def register_version(job: Job, run: str, adapter: Path, report_file: Path, decision: Decision) -> int:
+    """Write the adapter folder, register it with its report, and clear the run's own folder."""
+    from safetensors.numpy import load_file
+
+    base, store = _base(job.base_folder, job.base.hash, job.params.base), Store()
+    verdict, folder = job.folder / "gate.json", job.folder / "adapter"
+    verdict.write_text(decision.model_dump_json(indent=1), encoding="utf-8")
+    said = draft(
+        job.task, job.params, job.method, base.hash, base.shape, job.data, job.fingerprint, _report(report_file),
+        job.root,
+    )  # fmt: skip
+    artifact.write(folder, load_file(adapter)[artifact.TENSOR], said)
+    store.log_files(run, [report_file], lifecycle.GATE_FOLDER)
+    version = lifecycle.register(store, folder, run, verdict, job.data.dvc_md5)
+    shutil.rmtree(job.folder)
+    return version.number
+
+
+@_network_step("promote")
+def promote_version(job: Job, version: int) -> None:
+    """Put a version that passed into Production, as params.yaml asks for this task."""
+    lifecycle.promote(Store(), job.task, version, reason="promotion: auto", base_hash=job.base.hash)
+
+
+def _report(file: Path) -> Report:
+    from components.report import Report
+
+    return Report.model_validate(json.loads(file.read_text(encoding="utf-8")), strict=False)
