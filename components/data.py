@@ -77,11 +77,12 @@ def _check_bad_rows(task: str, tally: Tally, allowed: float) -> None:
 
 def _check_splits(task: str, splits: Mapping[Split, Sequence[Example]], labels: Mapping[str, str] | None) -> None:
     sizes = ", ".join(f"{split} {len(found)}" for split, found in splits.items())
+    empty = [split for split, found in splits.items() if not found]
+    if empty:
+        raise DataError(
+            f"{task}: nothing is left for {' and '.join(empty)} ({sizes}); add rows, or change tasks.{task}.data.split"
+        )
     for split, found in splits.items():
-        if not found:
-            raise DataError(
-                f"{task}: the {split} split is empty ({sizes}); add rows, or change tasks.{task}.data.split"
-            )
         present = {example.target for example in found}
         if labels is not None and len(present) == 1:
             raise DataError(
