@@ -40,6 +40,7 @@ def enter(start: Path | None = None) -> Path:
     stores = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / '.preface' / 'mlflow.db'}",
         "PREFECT_HOME": str(root / ".preface" / "prefect"),
+        "PREFACE_BASES": str(root / "bases"),
     }
     for name, value in (SWITCHES | stores).items():
         os.environ.setdefault(name, value)

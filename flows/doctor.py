@@ -1,0 +1,173 @@
+"""Looks at the installation and says what to mend: one check, one line. It mends nothing and makes nothing.
+
+A check never raises: what it cannot find out is its finding. It knows no rule of the registry and trains nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from components import params
+from components.base_hash import require
+from components.errors import BaseMismatch, PrefaceError
+
+GIB = 1 << 30
+SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, how it stands, and what to type where it does not stand well."""
+
+    name: str
+    result: Literal["ok", "warn", "fail"]
+    found: str
+    mend: str = ""
+
+
+def examine(root: Path) -> Iterator[Check]:
+    """Every check, in the order in which things depend on one another."""
+    yield python()
+    yield packages(root / "requirements.lock")
+    yield device()
+    yield parameters(root / "params.yaml")
+    yield from bases(root)
+    yield tracking_store(os.environ["MLFLOW_TRACKING_URI"])
+    yield artifact_folder(root, os.environ["MLFLOW_TRACKING_URI"])
+    yield data_versions(root)
+    yield prefect_api(os.environ.get("PREFECT_API_URL"))
+    yield disk(shutil.disk_usage(root).free)
+
+
+def python() -> Check:
+    found = platform.python_version()
+    if found.startswith("3.11."):
+        return Check("python", "ok", found)
+    return Check("python", "fail", f"{found}, the lock is for 3.11", "make clean setup PYTHON=python3.11")
+
+
+def packages(lock: Path) -> Check:
+    """Whether what is installed is what the lock says; a build's suffix (2.13.0+cpu) is not a difference."""
+    try:
+        pins = [line.split("==") for line in lock.read_text(encoding="utf-8").splitlines() if "==" in line]
+    except OSError:
+        return Check("packages", "warn", f"{lock} cannot be read, so versions were not compared", "git checkout .")
+    wrong = []
+    for name, version in pins:
+        try:
+            found = importlib.metadata.version(name).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            found = "missing"
+        if found != version:
+            wrong.append(f"{name} {found}, locked {version}")
+    if not wrong:
+        return Check("packages", "ok", f"{len(pins)} as locked")
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return Check("packages", "fail", "; ".join(wrong[:3]) + more, "make setup")
+
+
+def device() -> Check:
+    """Where models will run, and in which precision and why."""
+    from components.base_model import pick_device, pick_dtype
+
+    chosen = pick_device()
+    dtype, why = pick_dtype(chosen)
+    return Check("device", "ok", f"{chosen}, {str(dtype).removeprefix('torch.')}: {why}")
+
+
+def parameters(path: Path) -> Check:
+    try:
+        loaded = params.load(path)
+    except PrefaceError as error:
+        return Check("params.yaml", "fail", str(error), f"edit {path}")
+    return Check("params.yaml", "ok", f"{len(loaded.bases)} base(s), {len(loaded.tasks)} task(s)")
+
+
+def bases(root: Path) -> Iterator[Check]:
+    """Whether each declared base is here and is, bit for bit, what its pin says."""
+    try:
+        declared = params.load(root / "params.yaml").bases
+    except PrefaceError:
+        return  # said by the check before this one
+    folder = Path(os.environ.get("PREFACE_BASES") or root / "bases")
+    for name, base in declared.items():
+        if not (folder / name).exists():
+            yield Check(f"base {name}", "warn", f"not in {folder} yet", "preface prepare")
+            continue
+        try:
+            yield Check(f"base {name}", "ok", f"hash {require(folder / name, base.hash).value[:12]} as pinned")
+        except BaseMismatch as error:
+            yield Check(f"base {name}", "fail", str(error), f"rm -r {folder / name} && preface prepare")
+        except PrefaceError as error:
+            yield Check(f"base {name}", "fail", str(error), "preface prepare")
+
+
+def tracking_store(uri: str) -> Check:
+    """Whether the store answers. An embedded one that nobody has used yet is left unmade."""
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return Check("tracking store", "ok", f"{uri}, made by the first retrain")
+    from registry.store import Store
+
+    try:
+        count = len(Store(uri).tasks())
+    except PrefaceError as error:
+        return Check("tracking store", "fail", str(error), "start the server, or unset MLFLOW_TRACKING_URI")
+    return Check("tracking store", "ok", f"{uri}, {count} task(s)")
+
+
+def artifact_folder(root: Path, uri: str) -> Check:
+    """Whether a file can be written where artifacts go; a tracking server keeps its own."""
+    if uri.startswith(("http://", "https://")):
+        return Check("artifact folder", "ok", f"kept by {uri}")
+    folder = root / ".preface" / "artifacts"
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        return Check("artifact folder", "fail", f"{place}: {error.strerror}", f"make {place} a folder you can write to")
+    return Check("artifact folder", "ok", f"{folder} can be written")
+
+
+def data_versions(root: Path) -> Check:
+    """Whether DVC runs here and has a remote to push prepared data to."""
+    command = [sys.executable, "-m", "dvc", "remote", "list"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return Check("dvc", "fail", reason, "make setup, in a clone of the repository")
+    remotes = [" ".join(line.split()) for line in done.stdout.splitlines() if line.strip()]
+    if not remotes:
+        return Check("dvc", "warn", "no remote, so prepared data stays on this machine", "dvc remote add -d NAME URL")
+    return Check("dvc", "ok", "remote " + "; ".join(remotes))
+
+
+def prefect_api(url: str | None) -> Check:
+    if not url:
+        return Check("prefect", "ok", "no server: each flow run brings its own for as long as it takes")
+    try:
+        # S310 does not arise: the address is the user's own setting.
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SECONDS) as answer:
+            return Check("prefect", "ok", f"{url} answers {answer.status}")
+    except (OSError, ValueError) as error:
+        return Check("prefect", "fail", f"{url}: {error}", "prefect server start, or unset PREFECT_API_URL")
+
+
+def disk(free: int) -> Check:
+    found = f"{free / GIB:.1f} GiB free"
+    if free < 1 * GIB:
+        return Check("disk", "fail", f"{found}, a run needs 1", "make room")
+    if free < 5 * GIB:
+        return Check("disk", "warn", f"{found}, bases and datasets add up", "make room")
+    return Check("disk", "ok", found)

@@ -1,0 +1,68 @@
+"""Rows as a table for people or as JSON for programs. Knows nothing of what the rows say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import click
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+Row = Mapping[str, object]
+NOTHING = "-"
+
+
+def show(rows: Sequence[Row], *, as_json: bool = False, empty: str = "nothing here") -> None:
+    """Print the rows, whose keys are the columns; ``empty`` is said to people where there is no row.
+
+    People are spared columns that say nothing in any row.
+    """
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
+    elif not rows:
+        click.echo(empty)
+    else:
+        keys = [key for key in rows[0] if any(_cell(row[key]) != NOTHING for row in rows)]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for key in keys:
+            table.add_column(key.replace("_", " "), overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(_cell(row[key])) for key in keys))
+        _print(table)
+
+
+def show_one(record: Row, *, as_json: bool = False) -> None:
+    """Print one record, a line for each key."""
+    if as_json:
+        click.echo(json.dumps(record, indent=2, ensure_ascii=False, default=str))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in record.items():
+        table.add_row(key.replace("_", " "), escape(_cell(value)))
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """As wide as the terminal; into a pipe or a file no line is broken. No line ends in blanks."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=400)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return NOTHING
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, dict):
+        return "\n".join(f"{key} {_cell(entry)}" for key, entry in value.items()) or NOTHING
+    return str(value)
