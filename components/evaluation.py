@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from components.params import Record
 
@@ -18,11 +18,16 @@ CONFIDENCE = 0.95
 
 
 class Scored(Record):
-    """One contestant on the split. rows: a score per row, whose mean is the leading metric (x100 for chrF's rows).
+    """One contestant on the split. rows: a score per row, 1 or 0 for a label, 0 to 100 for a text's own chrF.
 
+    Rows are what differences are judged by. The mean of labels' rows is their accuracy; that of texts' rows is near the
+    chrF in ``metrics``, which counts over the whole split.
     ``choice`` says what was chosen for it on the validation split, ``lead`` how far the candidate is ahead of it in row
     score: [low, high], a paired bootstrap interval of 95 %.
     """
+
+    # A figure that is not finite comes back from JSON as it was, for the gate to refuse.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     metrics: dict[str, float]
     predictions: list[str]

@@ -29,7 +29,7 @@ def fingerprint(task: TaskParams, method: MethodName, base_hash: str, data_hash:
         "data": data_hash,
         "instruction": task.instruction,
         "template": task.template,
-        "labels": task.data.labels,
+        "labels": list((task.data.labels or {}).items()),  # their order counts where a prompt starts from them
         "max_tokens": task.data.max_tokens,
         "method": method,
         "settings": task.settings(method).model_dump(mode="json"),

@@ -14,7 +14,7 @@ from typing import Literal
 from components.params import GateRule, Record
 
 Outcome = Literal[
-    "passed", "below threshold", "not better", "metric missing", "baseline missing",
+    "passed", "threshold missed", "not better", "metric missing", "baseline missing",
     "no champion", "champion not comparable", "champion better",
 ]  # fmt: skip
 
@@ -37,7 +37,7 @@ class Check(Record):
 
 
 class Decision(Record):
-    """All verdicts. ``champion`` is the version that the candidate was compared with, None for none."""
+    """All verdicts. ``champion`` is the version in Production at the time, None for none."""
 
     passed: bool
     checks: tuple[Check, ...]
@@ -77,7 +77,7 @@ def _apply(
     value = _finite(candidate, rule.metric)
     if value is None:
         reason = f"the candidate has no finite {rule.metric} (it is {candidate.get(rule.metric)})"
-        return [Check(rule=f"{rule.metric}", passed=False, outcome="metric missing", reason=reason)]
+        return [Check(rule=rule.metric, passed=False, outcome="metric missing", reason=reason)]
     if rule.threshold is not None:
         return [_threshold(rule, value, rule.threshold)]
     if rule.beats == "champion":
@@ -91,7 +91,7 @@ def _threshold(rule: GateRule, value: float, threshold: float) -> Check:
     return Check(
         rule=f"{rule.metric} {sign} {threshold:g}",
         passed=reached,
-        outcome="passed" if reached else "below threshold",
+        outcome="passed" if reached else "threshold missed",
         reason=f"{value:.4f} against {threshold:g}",
     )
 
@@ -125,7 +125,7 @@ def _champion(rule: GateRule, value: float, champion: Champion | None) -> Check:
 def _beats(value: float, other: float, rule: GateRule) -> bool:
     """Better by more than the margin; with a negative margin, worse by less than it (an equal one then passes)."""
     gain = value - other if rule.direction == "higher" else other - value
-    return gain > rule.margin
+    return round(gain, 9) > rule.margin  # 0.9 - 0.88 is 0.02 and a rounding error, which must not decide
 
 
 def _finite(metrics: Mapping[str, float], name: str) -> float | None:

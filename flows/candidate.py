@@ -76,4 +76,4 @@ def git_commit(root: Path) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return found.stdout.strip()
+    return found.stdout.strip() if found.returncode == 0 else ""
