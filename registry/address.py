@@ -9,19 +9,27 @@ from pathlib import Path
 
 import sqlalchemy
 
+from components.errors import SetupError
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
 
 def reach(uri: str) -> None:
     """Fail at once where a database cannot be opened: MLflow would try ten times, for over a minute and a half.
 
     Raises:
         SQLAlchemyError, OSError: what opening it raised. Servers are not asked.
+        SetupError: the driver is not installed.
     """
-    if "://" not in uri or uri.startswith(("http://", "https://")):
+    if uri.partition(":")[0].partition("+")[0] not in DATABASES:
         return
     url = sqlalchemy.make_url(uri)
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sqlalchemy.create_engine(url)
+    try:
+        engine = sqlalchemy.create_engine(url)
+    except ImportError as error:
+        raise SetupError(f"{public(uri)} needs the driver {error.name}; install it with pip") from error
     try:
         sqlalchemy.inspect(engine).has_table("experiments")
     finally:

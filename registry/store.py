@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -214,8 +215,9 @@ class Store:
 
     def _number(self, name: str, source: str, tags: Mapping[str, str], **more: Any) -> ModelVersion:
         """The next version of a registered model, which is made if this is its first."""
+        create = partial(self._client.create_model_version, name, source, tags=dict(tags), await_creation_for=0, **more)
         try:
-            return self._client.create_model_version(name, source, tags=dict(tags), **more)
+            return create()
         except MlflowException as error:
             if error.error_code not in _ABSENT:
                 raise
@@ -225,7 +227,7 @@ class Store:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was first
                 raise
-        return self._client.create_model_version(name, source, tags=dict(tags), **more)
+        return create()
 
     def _experiment(self, task: str) -> str:
         """The id of the task's experiment, which is made if this is its first run."""
@@ -249,7 +251,12 @@ class Store:
     def _fetch(self, uri: str, to: Path, what: str) -> Path:
         try:
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=self.uri))
-        except FileNotFoundError as error:
+        except (MlflowException, OSError) as error:
+            # Each kind of artifact store says "absent" in its own words, some in the words of an outage: look.
+            folder, _, name = uri.rpartition("/")
+            there = mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=self.uri)
+            if name in {entry.path.rpartition("/")[2] for entry in there}:
+                raise
             raise NotFound(f"{what} is not in the artifact store ({uri})") from error
 
     @contextmanager
