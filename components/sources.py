@@ -177,14 +177,15 @@ def _get_hf(source: str, new: Path, sha256: str | None, root: Path, only: Sequen
     wanted = [path, f"{path}/*"] if path else list(only)
     try:
         got = Path(snapshot_download(name, repo_type=kind, revision=commit, allow_patterns=wanted))
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+        # What the hub answered is the cause of the library's complaint that it has no copy either.
+        answer = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        if isinstance(answer, HfHubHTTPError):
+            web.refuse_status(source, answer.response.status_code)
         raise SourceUnavailable(
-            f"{source} is not cached here and the hub was not reached; put HF_HUB_OFFLINE=0 in front of the command"
+            f"{source} is not cached here and the hub was not reached; check the network, and put HF_HUB_OFFLINE=0 in "
+            "front of the command"
         ) from error
-    except HfHubHTTPError as error:
-        web.refuse_status(source, error.response.status_code)
-    except (httpx.HTTPError, OSError) as error:
-        raise SourceUnavailable(f"{source} cannot be had: {error}; try again") from error
     _get_path(str(got / path), new, sha256, root, only)
 
 

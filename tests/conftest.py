@@ -1,4 +1,4 @@
-"""What every test may use: tiny real base models on disk, and an environment that reaches nothing off this machine.
+"""What every test may use: tiny real base models, a web site, a bucket, and an environment that reaches no other.
 
 Knows nothing of Preface itself: the bases are saved by transformers, as anybody's would be.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ os.environ |= {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "OMP_NUM_THREADS": "1",  # tiny matrices: a second thread costs more than it brings
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -122,3 +126,83 @@ def _train_tokenizer() -> Any:
         ),
     )
     return tokenizer
+
+
+@dataclass
+class Page:
+    """What a site answers at one address. ``promised`` is the length that it announces, if not the body's own."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    head: bool = True
+    promised: int | None = None
+
+
+@dataclass
+class Site:
+    """A web site on this machine. ``put`` says what is at a path from now on, ``asked`` what was asked for so far."""
+
+    url: str
+    pages: dict[str, Page] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def put(self, path: str, body: bytes = b"", **page: Any) -> str:
+        """Serve a Page at ``path``; returns its address."""
+        self.pages[path] = Page(body, **page)
+        return self.url + path
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A web site of this test alone."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.asked.append(f"{self.command} {self.path}")
+            page = made.pages.get(self.path.partition("?")[0], Page(status=404))
+            if self.command == "HEAD" and not page.head:
+                page = Page(status=405)
+            self.send_response(page.status)
+            for name, value in page.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(page.body) if page.promised is None else page.promised))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(page.body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Site(f"http://127.0.0.1:{server.server_port}")
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def _object_store() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(_object_store: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An empty S3 bucket ``reviews`` (boto3's own record) at the store that AWS_ENDPOINT_URL names in this test."""
+    import boto3
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _object_store)
+    made = boto3.resource("s3").create_bucket(Bucket="reviews")
+    made.objects.all().delete()
+    return made

@@ -1,0 +1,93 @@
+"""Real pip on an index of files: the digest chooses the file, and is compared before any code of it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from components.distributions import download
+from components.errors import SourceError, SourceUnavailable
+
+METADATA = b"Metadata-Version: 2.1\nName: tinydata\nVersion: 1.0\n"
+# A build backend inside the distribution, so that pip needs no other; it leaves a mark when it runs.
+BACKEND = b"""
+import os, pathlib
+
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    pathlib.Path(os.environ["TINYDATA_RAN"]).touch()
+    info = pathlib.Path(folder, "tinydata-1.0.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: tinydata\\nVersion: 1.0\\n")
+    return info.name
+"""
+PROJECT = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The digests of the wheel and the sdist of tinydata 1.0, on an index that pip is told to use."""
+    shelf = tmp_path / "index" / "tinydata"
+    shelf.mkdir(parents=True)
+    with zipfile.ZipFile(shelf / "tinydata-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tinydata/rows.csv", "from the wheel")
+        wheel.writestr("tinydata-1.0.dist-info/METADATA", METADATA)
+        wheel.writestr("tinydata-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("tinydata-1.0.dist-info/RECORD", "")
+    with tarfile.open(shelf / "tinydata-1.0.tar.gz", "w:gz") as sdist:
+        for name, content in {"PKG-INFO": METADATA, "pyproject.toml": PROJECT, "backend.py": BACKEND}.items():
+            info = tarfile.TarInfo(f"tinydata-1.0/{name}")
+            info.size = len(content)
+            sdist.addfile(info, io.BytesIO(content))
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in shelf.iterdir()}
+    links = [f'<a href="{name}#sha256={digest}">{name}</a>' for name, digest in digests.items()]
+    (shelf / "index.html").write_text("<!DOCTYPE html><html><body>" + "".join(links) + "</body></html>")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "index").as_uri())
+    monkeypatch.setenv("TINYDATA_RAN", str(tmp_path / "ran"))
+    return digests
+
+
+@pytest.mark.parametrize("name", ["tinydata-1.0-py3-none-any.whl", "tinydata-1.0.tar.gz"])
+def test_the_digest_chooses_between_wheel_and_sdist(index: dict[str, str], name: str, tmp_path: Path) -> None:
+    file = download("tinydata==1.0", index[name], tmp_path)
+    assert file.name == name
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == index[name]
+
+
+def test_a_wrong_digest_is_refused_with_both(index: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=f"has the sha256 [0-9a-f]{{64}}, params.yaml pins {'0' * 64}"):
+        download("tinydata==1.0", "0" * 64, tmp_path)
+
+
+def test_no_code_of_an_sdist_runs_before_its_digest_was_compared(index: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "index" / "tinydata" / "tinydata-1.0-py3-none-any.whl").unlink()
+    page = tmp_path / "index" / "tinydata" / "index.html"
+    page.write_text('<!DOCTYPE html><html><body><a href="tinydata-1.0.tar.gz">tinydata-1.0.tar.gz</a></body></html>')
+    with pytest.raises(SourceError, match=index["tinydata-1.0.tar.gz"]):
+        download("tinydata==1.0", "0" * 64, tmp_path)
+    assert not (tmp_path / "ran").exists()
+    download("tinydata==1.0", index["tinydata-1.0.tar.gz"], tmp_path)
+    assert (tmp_path / "ran").exists(), "the test's backend never runs, so it proved nothing"
+
+
+def test_an_unknown_distribution_is_refused(index: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"pip cannot download tinydata==2\.0: No matching distribution") as raised:
+        download("tinydata==2.0", "0" * 64, tmp_path)
+    assert raised.type is SourceError
+
+
+def test_an_index_that_is_down_is_worth_another_try(
+    index: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(SourceUnavailable, match=r"could not reach its index for tinydata==1\.0"):
+        download("tinydata==1.0", "0" * 64, tmp_path)
