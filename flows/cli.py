@@ -88,8 +88,10 @@ def retrain(task: str, method: MethodName | None, force: bool) -> Outcome:
     root = places.enter()
     params_file.load(root / "params.yaml").task(task)  # a misspelt name is told before anything slow
     from flows import retrain as flow
+    from flows import run_log
 
-    outcome = flow.run(root, task, method, force)
+    with run_log.short():
+        outcome = flow.run(root, task, method, force)
     if outcome.refused:
         raise PromotionRefused(f"{outcome.message}; see `preface show {task}@{outcome.version}`")
     click.echo(outcome.message)
