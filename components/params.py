@@ -182,7 +182,7 @@ class TrainingParams(Record):
     warmup: Share = 0.1
     weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     clip_norm: Positive = 1.0
-    evaluate_every: Count = 25
+    evaluate_every: Count = 50
     patience: Count = 4
     seed: Annotated[int, Field(ge=0)] = 0
 
