@@ -18,7 +18,7 @@ from components.errors import DataError
 from components.evaluation import leading_metric, score
 from components.inference import answer
 from components.kv_prefix import KVPrefix
-from components.methods.text import hard_prompt, in_context
+from components.methods.text import hard_prompt, in_context_ids
 from components.params import TaskParams
 from components.template import Template
 
@@ -47,7 +47,8 @@ def run(
     prompts = {text.strip(): hard_prompt(base, text) for text in task.baselines.hard_prompts}
     if prompts:
         found["hard_prompt"] = _best_of(base, task, template, prompts, validation, texts)
-    shots = dict(_in_context(base, task, template, train))
+    asked = [*texts, *(example.text for example in validation)]
+    shots = dict(_in_context(base, task, template, train, asked))
     if shots:
         found["in_context"] = _best_of(base, task, template, shots, validation, texts)
     return found
@@ -74,16 +75,19 @@ def linear(train: Sequence[Example], texts: Sequence[str]) -> Answers:
 
 
 def _in_context(
-    base: Base, task: TaskParams, template: Template, train: Sequence[Example]
+    base: Base, task: TaskParams, template: Template, train: Sequence[Example], asked: Sequence[str]
 ) -> Iterator[tuple[str, KVPrefix]]:
-    """A prefix of the first k examples, taken from the labels in turn, for each k of the task that fits the context."""
+    """A prefix of the first k examples, taken from the labels in turn, for each k that fits before what is asked."""
     turns = list(_by_turns(train)) if template.labels is not None else list(train)
-    room = base.shape.context - task.data.max_tokens - task.max_new_tokens
+    words = template.label_ids(base.words).values()
+    answer_tokens = max(map(len, words)) if words else task.max_new_tokens
+    longest = max((len(template.input_ids(base.words, text)) for text in asked), default=0)
+    room = base.shape.context - longest - answer_tokens
     for count in task.baselines.in_context:
         solved = [(example.text, example.target) for example in turns[:count]]
-        prefix = in_context(base, template, task.instruction, solved)
-        if prefix.length < room:
-            yield f"{count} examples", prefix
+        ids = in_context_ids(base, template, task.instruction, solved)
+        if len(ids) <= room:
+            yield f"{len(solved)} example{'s' * (len(solved) > 1)}", KVPrefix.from_tokens(base, ids)
 
 
 def _by_turns(train: Sequence[Example]) -> Iterator[Example]:

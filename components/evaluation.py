@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from components.params import Record
 
@@ -33,7 +33,7 @@ class Scored(Record):
     predictions: list[str]
     rows: list[float]
     choice: str = ""
-    lead: tuple[float, float] | None = Field(default=None, strict=False)
+    lead: tuple[float, float] | None = None
 
 
 def score(predictions: Sequence[str], targets: Sequence[str], labels: Sequence[str] | None) -> Scored:

@@ -6,8 +6,6 @@ Test rows are answered here and nowhere else, and nothing is chosen by them. Wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from components import baselines
 from components.base_model import Base
 from components.data import Examples
@@ -41,11 +39,6 @@ class Report(Record):
             return None
         metrics = self.champion.metrics if self.champion else None
         return Champion(version=self.champion_version, metrics=metrics, reason=self.champion_reason)
-
-    def contestants(self) -> Mapping[str, Scored]:
-        """Everyone whom the candidate met, by name."""
-        met = {"champion": self.champion} if self.champion else {}
-        return {**self.baselines, **met}
 
 
 def wording(task: TaskParams) -> Template:

@@ -7,7 +7,6 @@ cache. Only steps that touch a network are retried, and only for its faults.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -251,4 +250,4 @@ def promote_version(job: Job, version: int) -> None:
 def _report(file: Path) -> Report:
     from components.report import Report
 
-    return Report.model_validate(json.loads(file.read_text(encoding="utf-8")), strict=False)
+    return Report.model_validate_json(file.read_text(encoding="utf-8"))

@@ -30,11 +30,11 @@ def hard_prompt(base: Base, text: str) -> KVPrefix:
     return KVPrefix.from_tokens(base, text_ids(base, text))
 
 
-def in_context(base: Base, template: Template, instruction: str, solved: Iterable[tuple[str, str]]) -> KVPrefix:
-    """The keys and values of an instruction and of (text, target) pairs, each filled into the task's template."""
+def in_context_ids(base: Base, template: Template, instruction: str, solved: Iterable[tuple[str, str]]) -> list[int]:
+    """Ids of an instruction and of (text, target) pairs, each filled into the task's template."""
     ids = text_ids(base, f"{instruction}\n")
     gap = ids_of(base.words, "\n\n")
     for text, target in solved:
         answer = template.target_ids(base.words, target, eos=base.tokenizer.eos_token_id)
         ids += [*template.input_ids(base.words, text), *answer, *gap]
-    return KVPrefix.from_tokens(base, ids)
+    return ids

@@ -1,0 +1,117 @@
+"""The report: everybody answers the same test rows, and what is stored says the same when it is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from components.base_hash import hash_base
+from components.base_model import Base, load
+from components.data import Examples
+from components.evaluation import lead
+from components.examples import Example
+from components.inference import answer
+from components.kv_prefix import KVPrefix
+from components.methods.text import hard_prompt
+from components.params import TaskParams
+from components.report import Report, evaluate, wording
+
+PROMPTS = ["Decide.\n", "a dull mess, too long by half an hour\n"]
+TEXTS = ["a funny film", "a lifeless mess", "the striker scored", "the bank"]
+GENERATION = TaskParams.model_validate(
+    {
+        "base": "tiny",
+        "data": {"source": "x.csv", "format": "csv", "max_tokens": 32},
+        "instruction": "Say it.",
+        "max_new_tokens": 4,
+        "baselines": {"hard_prompts": PROMPTS, "in_context": []},
+        "gate": [{"metric": "chrf", "direction": "higher", "threshold": 0.0}],
+    }
+)
+LABELLED = GENERATION.model_copy(
+    update={"data": GENERATION.data.model_copy(update={"labels": {"bad": "negative", "good": "positive"}})}
+)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base_folder: Callable[..., Path]) -> Base:
+    folder = tiny_base_folder("llama")
+    return load(folder, hash_base(folder).value, device="cpu", dtype=torch.float32)
+
+
+def rows(targets: list[str], mark: str) -> list[Example]:
+    return [Example(f"{mark}{i}", text, target) for i, (text, target) in enumerate(zip(TEXTS, targets, strict=True))]
+
+
+def examples(test: list[str], validation: list[str] | None = None) -> Examples:
+    other = validation or test
+    return Examples({"train": rows(other, "a"), "validation": rows(other, "v"), "test": rows(test, "t")}, "d" * 64)
+
+
+def said(base: Base, prefix: KVPrefix, task: TaskParams = GENERATION) -> list[str]:
+    return answer(base, prefix, wording(task), TEXTS, task.max_new_tokens)
+
+
+def report_of(base: Base, task: TaskParams = LABELLED, **given: Any) -> Report:
+    prefix = hard_prompt(base, "a gripping film\n")
+    return evaluate(base, "mood", task, "prompt", examples(["bad", "good", "bad", "bad"]), prefix, **given)
+
+
+def test_a_choice_that_would_have_won_on_the_test_rows_is_not_taken(base: Base) -> None:
+    """Planted: one prompt answers every validation row, the other every test row."""
+    first, second = (said(base, hard_prompt(base, text)) for text in PROMPTS)
+    assert first != second
+    found = evaluate(base, "mood", GENERATION, "prompt", examples(first, second), hard_prompt(base, PROMPTS[0]))
+    assert found.baselines["hard_prompt"].choice == PROMPTS[1].strip()
+    assert found.baselines["hard_prompt"].metrics["exact_match"] < 1.0
+    assert found.candidate.metrics["exact_match"] == 1.0
+
+
+def test_everybody_answers_the_test_rows_and_the_candidates_lead_is_told(base: Base) -> None:
+    champion = hard_prompt(base, "a dull mess\n")
+    found = report_of(base, champion=champion, champion_version=3)
+    assert found.split == "test"
+    assert found.row_ids == ["t0", "t1", "t2", "t3"]
+    assert found.targets == ["bad", "good", "bad", "bad"]
+    assert (found.data_hash, found.base_hash) == ("d" * 64, base.hash.value)
+    assert list(found.baselines) == ["majority", "linear", "hard_prompt"] == list(LABELLED.measured_baselines)
+    assert found.candidate.predictions == said(base, hard_prompt(base, "a gripping film\n"), LABELLED)
+    assert found.champion is not None
+    assert found.champion.predictions == said(base, champion, LABELLED)
+    for other in (*found.baselines.values(), found.champion):
+        assert len(other.predictions) == len(other.rows) == 4
+        assert other.lead == lead(found.candidate, other)
+    assert found.candidate.lead is None
+
+
+def test_no_champion_one_not_comparable_and_a_measured_one_reach_the_gate_apart(base: Base) -> None:
+    assert report_of(base).in_production() is None
+    mute = report_of(base, champion_version=3, champion_reason="it needs another base").in_production()
+    assert mute is not None
+    assert (mute.version, mute.metrics, mute.reason) == (3, None, "it needs another base")
+    measured = report_of(base, champion=hard_prompt(base, "x\n"), champion_version=3)
+    champion = measured.in_production()
+    assert champion is not None
+    assert measured.champion is not None
+    assert champion.metrics == measured.champion.metrics
+
+
+@pytest.mark.parametrize("task", [GENERATION, LABELLED], ids=["generation", "classification"])
+@pytest.mark.parametrize("with_champion", [False, True])
+def test_a_stored_report_says_the_same_when_read_again(base: Base, task: TaskParams, with_champion: bool) -> None:
+    champion = {"champion": hard_prompt(base, "x\n"), "champion_version": 3} if with_champion else {}
+    found = report_of(base, task, **champion)
+    stored = found.model_dump_json(indent=1)
+    assert Report.model_validate_json(stored) == found
+    assert isinstance(found.baselines["hard_prompt"].lead, tuple)
+    assert Report.model_validate_json(stored).baselines["hard_prompt"].lead == found.baselines["hard_prompt"].lead
+
+
+def test_the_wording_is_the_tasks_own() -> None:
+    assert wording(LABELLED).labels == {"bad": "negative", "good": "positive"}
+    assert wording(GENERATION).labels is None
+    assert (wording(GENERATION).text, wording(GENERATION).max_tokens) == ("{text}\n", 32)
