@@ -43,7 +43,8 @@ def refuse_by_config(config: Any) -> None:
     text = config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or getattr(text, "attention_layers", None) or ())
     others = sorted(kinds - {"full_attention", "global"})
-    window = getattr(text, "sliding_window", None) if getattr(text, "use_sliding_window", True) else None
+    windowed = not kinds and getattr(text, "use_sliding_window", True)
+    window = getattr(text, "sliding_window", None) if windowed else None
     bent = [key for key in _LOGIT_KEYS if getattr(text, key, None) not in (None, 1, 1.0)]
     reason = None
     if config.is_encoder_decoder:
