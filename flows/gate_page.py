@@ -40,5 +40,10 @@ def _row(name: str, scored: Scored) -> dict[str, str]:
 
 def _table(rows: Sequence[dict[str, str]]) -> str:
     head = list(rows[0]) if rows else []
-    lines = [head, ["---"] * len(head), *([row[key].replace("|", "\\|") for key in head] for row in rows)]
+    lines = [head, ["---"] * len(head), *([_cell(row[key]) for key in head] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """On one line, and without the sign that ends a cell: a written prompt may hold either."""
+    return " ".join(text.replace("|", "\\|").split())

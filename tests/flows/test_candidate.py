@@ -1,0 +1,123 @@
+"""The manifest's draft says what was trained, on what, and with which code."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.base_hash import BaseHash
+from components.base_support import KVShape
+from components.evaluation import Scored
+from components.params import MethodName, TaskParams
+from components.report import Report
+from flows.candidate import draft, git_commit
+from flows.data_step import DataVersion
+from registry.manifest import Draft
+
+TASK: dict[str, Any] = {
+    "base": "tiny",
+    "data": {
+        "source": "x.csv", "format": "csv", "labels": {"bad": "negative", "good": "positive"}, "max_tokens": 48,
+        "ranges": {"bad": [None, -0.5], "good": [0.5, None]},
+    },
+    "instruction": "Say it.",
+    "template": "Review: {text}\nSentiment:",
+    "max_new_tokens": 7,
+    "prompt": {"virtual_tokens": 5, "training": {"seed": 11}},
+    "prefix": {"virtual_tokens": 9, "training": {"seed": 12}},
+    "gate": [{"metric": "accuracy", "direction": "higher", "threshold": 0.8}],
+}  # fmt: skip
+SHAPE = KVShape(layers=2, kv_heads=3, head_size=16, hidden=32, context=512, heads=6)
+DATA = DataVersion("mood", "d" * 64, "e" * 32, {"cmd": "python -m components.data mood", "outs": [{"md5": "e" * 32}]})
+BASE = BaseHash(weights="1" * 64, config="2" * 64, tokenizer="3" * 64)
+
+
+def drafted(root: Path, method: MethodName = "prompt", **changes: Any) -> Draft:
+    task = TaskParams.model_validate(TASK | changes)
+    scored = Scored(metrics={"accuracy": 0.9}, predictions=["bad"], rows=[1.0])
+    report = Report(
+        task="mood", method=method, split="test", row_ids=["t0"], targets=["bad"], data_hash="d" * 64,
+        base_hash=BASE.value, candidate=scored, baselines={"majority": scored},
+    )  # fmt: skip
+    return draft("mood", task, method, BASE, SHAPE, DATA, "f" * 64, report, root)
+
+
+@pytest.mark.parametrize(
+    ("method", "tokens", "seed", "columns"), [("prompt", 5, 11, 32), ("prefix", 9, 12, 2 * 2 * 3 * 16)]
+)
+def test_it_speaks_of_the_method_that_was_trained(
+    tmp_path: Path, method: MethodName, tokens: int, seed: int, columns: int
+) -> None:
+    said = drafted(tmp_path, method)
+    assert (said.method, said.virtual_tokens, said.seed) == (method, tokens, seed)
+    assert said.tensor_shape == (tokens, columns)
+    assert sorted(said.params) == sorted(["data", "instruction", method])
+
+
+def test_it_carries_everything_that_an_answer_needs(tmp_path: Path) -> None:
+    said = drafted(tmp_path)
+    assert (said.kind, said.template, said.max_tokens, said.max_new_tokens) == (
+        "classification",
+        TASK["template"],
+        48,
+        7,
+    )
+    assert said.labels == {"bad": "negative", "good": "positive"}
+    assert list(said.labels) == ["bad", "good"]
+    assert (said.base.name, said.base.hash) == ("tiny", BASE.value)
+    assert (said.base.weights, said.base.config, said.base.tokenizer) == ("1" * 64, "2" * 64, "3" * 64)
+    assert said.shape.model_dump() == {"layers": 2, "kv_heads": 3, "head_size": 16, "hidden": 32, "heads": 6}
+
+
+def test_it_says_where_it_comes_from(tmp_path: Path) -> None:
+    said = drafted(tmp_path)
+    assert (said.data.hash, said.data.lock) == (DATA.content_hash, DATA.lock_entry)
+    assert (said.fingerprint, said.metrics) == ("f" * 64, {"accuracy": 0.9})
+    assert said.code.version == version("preface")
+    assert said.libraries["torch"] == version("torch")
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(said.created)) < timedelta(minutes=1)
+
+
+def test_a_task_without_labels_is_generation(tmp_path: Path) -> None:
+    said = drafted(
+        tmp_path,
+        data={"source": "x.csv", "format": "csv"},
+        gate=[{"metric": "chrf", "direction": "higher", "threshold": 1.0}],
+    )
+    assert (said.kind, said.labels) == ("generation", None)
+
+
+def test_it_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
+    said = drafted(tmp_path)
+    assert Draft.model_validate_json(said.model_dump_json()) == said
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_commit_is_the_one_checked_out_and_empty_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set where a hook runs the tests
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_commit(tmp_path) == ""
+    git(tmp_path, "init", "--quiet")
+    assert git_commit(tmp_path) == ""  # no commit yet: git prints the word HEAD then
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--no-verify", "--message", "First")
+    assert git_commit(tmp_path) == git(tmp_path, "rev-parse", "HEAD")
+    assert len(git_commit(tmp_path)) == 40
+    assert git_commit(tmp_path / "absent") == ""
+
+
+def test_without_git_the_commit_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_commit(tmp_path) == ""
