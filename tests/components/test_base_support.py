@@ -13,15 +13,8 @@ from components.errors import UnsupportedBase
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
 ROTARY: dict[str, Any] = SIZES | {"intermediate_size": 64, "num_key_value_heads": 2, "max_position_embeddings": 64}
-MLA: dict[str, Any] = ROTARY | {
-    "kv_lora_rank": 8,
-    "q_lora_rank": 8,
-    "qk_rope_head_dim": 4,
-    "qk_nope_head_dim": 8,
-    "head_dim": 4,
-}
-
-MIXTURE: dict[str, Any] = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+LATENT: dict[str, Any] = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8}
+MLA: dict[str, Any] = ROTARY | LATENT | {"num_key_value_heads": 4, "v_head_dim": 8}
 
 
 def config(kind: str, **settings: Any) -> Any:
@@ -90,7 +83,7 @@ def test_what_a_configuration_tells_is_refused(kind: str, settings: dict[str, An
         ("mistral", ROTARY | {"sliding_window": 16}, "keeps its past in DynamicSlidingWindowLayer"),
         (
             "deepseek_v3",
-            MLA | MIXTURE,
+            MLA,
             "different shapes",
         ),
         ("cohere", ROTARY | {"logit_scale": 0.0625}, "does more to its logits"),
