@@ -6,6 +6,8 @@ Test rows are answered here and nowhere else, and nothing is chosen by them. Wha
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from components import baselines
 from components.base_model import Base
 from components.data import Examples
@@ -53,7 +55,7 @@ def evaluate(
     method: MethodName,
     examples: Examples,
     prefix: KVPrefix,
-    champion: KVPrefix | None = None,
+    champion: Callable[[Sequence[str]], list[str]] | None = None,
     champion_version: int | None = None,
     champion_reason: str = "",
 ) -> Report:
@@ -61,17 +63,14 @@ def evaluate(
 
     Args:
         prefix: the candidate's.
-        champion: the prefix in Production, if there is one and it fits this base.
+        champion: what the version in Production answers to texts, in its own wording, if it can be compared.
         champion_version: its version, also when it could not be compared; ``champion_reason`` then says why.
     """
     template, labels = wording(task), list(task.data.labels) if task.data.labels else None
     rows = examples.of("test")
     texts, targets = [row.text for row in rows], [row.target for row in rows]
 
-    def judged(asked: KVPrefix) -> Scored:
-        return score(answer(base, asked, template, texts, task.max_new_tokens), targets, labels)
-
-    candidate = judged(prefix)
+    candidate = score(answer(base, prefix, template, texts, task.max_new_tokens), targets, labels)
 
     def beside(other: Scored, choice: str = "") -> Scored:
         return other.model_copy(update={"choice": choice, "lead": lead(candidate, other)})
@@ -89,7 +88,7 @@ def evaluate(
         baselines={
             other: beside(score(given.predictions, targets, labels), given.choice) for other, given in measured.items()
         },
-        champion=beside(judged(champion)) if champion else None,
+        champion=beside(score(champion(texts), targets, labels)) if champion else None,
         champion_version=champion_version,
         champion_reason=champion_reason,
     )

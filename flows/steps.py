@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,18 +188,25 @@ def evaluate_adapter(job: Job, adapter: Path) -> Path:
     import torch
     from safetensors.torch import load_file
 
-    from components.inference import from_artifact
+    from components.inference import answer, from_artifact
     from components.report import evaluate
+    from components.template import Template
 
     base = _base(job.base_folder, job.base.hash, job.params.base)
     champion, version, reason = None, None, ""
     if found := lifecycle.current(Store(), job.task, "Production"):
-        version = found.number
-        stored = artifact.read(Store().download(found))
-        if stored.manifest.base.hash == job.base.hash:
-            champion = from_artifact(base, stored.manifest.method, torch.from_numpy(stored.tensor))
+        version, stored = found.number, artifact.read(Store().download(found))
+        said, labels = stored.manifest, job.params.data.labels
+        if said.base.hash != job.base.hash:
+            reason = f"it needs the base {said.base.hash}, the candidate's is {job.base.hash}"
+        elif set(said.labels or ()) != set(labels or ()):
+            reason = (
+                f"it answers with the labels {sorted(said.labels or ())}, the candidate with {sorted(labels or ())}"
+            )
         else:
-            reason = f"it needs the base {stored.manifest.base.hash}, the candidate's is {job.base.hash}"
+            prefix = from_artifact(base, said.method, torch.from_numpy(stored.tensor))
+            own_wording = Template(said.template, said.labels, said.max_tokens)
+            champion = partial(answer, base, prefix, own_wording, max_new_tokens=said.max_new_tokens)
     report = evaluate(
         base, job.task, job.params, job.method, read_examples(job.examples_folder),
         from_artifact(base, job.method, load_file(adapter)[artifact.TENSOR]), champion, version, reason,

@@ -72,8 +72,7 @@ def test_a_choice_that_would_have_won_on_the_test_rows_is_not_taken(base: Base) 
 
 
 def test_everybody_answers_the_test_rows_and_the_candidates_lead_is_told(base: Base) -> None:
-    champion = hard_prompt(base, "a dull mess\n")
-    found = report_of(base, champion=champion, champion_version=3)
+    found = report_of(base, champion=lambda texts: ["good"] * len(texts), champion_version=3)
     assert found.split == "test"
     assert found.row_ids == ["t0", "t1", "t2", "t3"]
     assert found.targets == ["bad", "good", "bad", "bad"]
@@ -81,7 +80,8 @@ def test_everybody_answers_the_test_rows_and_the_candidates_lead_is_told(base: B
     assert list(found.baselines) == ["majority", "linear", "hard_prompt"] == list(LABELLED.measured_baselines)
     assert found.candidate.predictions == said(base, hard_prompt(base, "a gripping film\n"), LABELLED)
     assert found.champion is not None
-    assert found.champion.predictions == said(base, champion, LABELLED)
+    assert found.champion.predictions == ["good"] * 4
+    assert found.champion.metrics["accuracy"] == 0.25
     for other in (*found.baselines.values(), found.champion):
         assert len(other.predictions) == len(other.rows) == 4
         assert other.lead == lead(found.candidate, other)
@@ -93,7 +93,7 @@ def test_no_champion_one_not_comparable_and_a_measured_one_reach_the_gate_apart(
     mute = report_of(base, champion_version=3, champion_reason="it needs another base").in_production()
     assert mute is not None
     assert (mute.version, mute.metrics, mute.reason) == (3, None, "it needs another base")
-    measured = report_of(base, champion=hard_prompt(base, "x\n"), champion_version=3)
+    measured = report_of(base, champion=lambda texts: ["bad"] * len(texts), champion_version=3)
     champion = measured.in_production()
     assert champion is not None
     assert measured.champion is not None
@@ -103,7 +103,7 @@ def test_no_champion_one_not_comparable_and_a_measured_one_reach_the_gate_apart(
 @pytest.mark.parametrize("task", [GENERATION, LABELLED], ids=["generation", "classification"])
 @pytest.mark.parametrize("with_champion", [False, True])
 def test_a_stored_report_says_the_same_when_read_again(base: Base, task: TaskParams, with_champion: bool) -> None:
-    champion = {"champion": hard_prompt(base, "x\n"), "champion_version": 3} if with_champion else {}
+    champion = {"champion": lambda texts: ["bad"] * len(texts), "champion_version": 3} if with_champion else {}
     found = report_of(base, task, **champion)
     stored = found.model_dump_json(indent=1)
     assert Report.model_validate_json(stored) == found
