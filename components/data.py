@@ -80,7 +80,7 @@ def _check_splits(task: str, splits: Mapping[Split, Sequence[Example]], labels: 
     empty = [split for split, found in splits.items() if not found]
     if empty:
         raise DataError(
-            f"{task}: nothing is left for {' and '.join(empty)} ({sizes}); add rows, or change tasks.{task}.data.split"
+            f"{task}: nothing is left for {', '.join(empty)} ({sizes}); add rows, or change tasks.{task}.data.split"
         )
     for split, found in splits.items():
         present = {example.target for example in found}
@@ -182,7 +182,7 @@ def read_examples(folder: Path) -> Examples:
     found = _content_hash(splits)
     if found != expected:
         raise DataError(
-            f"{folder} holds rows of hash {found} where its report says {expected}; delete the folder and its object in"
+            f"{folder} holds rows of hash {found} where its report says {expected}; delete the folder and"
             f" .dvc/cache, then run `preface prepare {folder.name}`"
         )
     return Examples(splits, found)

@@ -113,14 +113,14 @@ def test_a_few_bad_rows_are_counted_and_named(run: Any) -> None:
         (
             [*ROWS, ("", "pos"), *[("fine", "good")] * 3],
             {"max_bad_rows": 0.05},
-            r"film: 4 of 64 rows are bad, which is 6.25% where max_bad_rows allows 5.00%: rows\.csv:62: 'text' is empty;"
-            r" rows\.csv:63: label 'good'.*; rows\.csv:64: .*; \.\.\.\. Mend them, or raise tasks\.film\.data",
+            r"film: 4 of 64 rows are bad, which is 6.25% where max_bad_rows allows 5.00%: rows\.csv:62: 'text' is"
+            r" empty; rows\.csv:63: label 'good'.*; rows\.csv:64: .*; \.\.\.\. Mend them, or raise tasks\.film\.data",
         ),
         (ROWS, {"text": "review"}, r"rows\.csv has no column 'review'; it has \['text', 'target'\]"),
         ([(text, "pos") for text, _ in ROWS], {}, r"every row of the train split \(.*\) is 'pos'.*\['neg', 'pos'\]"),
         (ROWS, {"labels": ["neg", "pos", "mixed"]}, r"train split \(.*\) has no row of \['mixed'\]"),
-        (ROWS[:1], {}, r"nothing is left for validation and test \(train 1, validation 0, test 0\); add rows"),
-        ([], {}, "nothing is left for train and validation and test"),
+        (ROWS[:1], {}, r"nothing is left for validation, test \(train 1, validation 0, test 0\); add rows"),
+        ([], {}, "nothing is left for train, validation, test"),
         (ROWS, {"max_tokens": 65}, r"max_tokens is 65 and the base tiny reads 64 tokens; set max_tokens to at most 64"),
         (ROWS, {"labels": {"neg": "pos", "pos": "pos ?"}}, "begin with the same tokens"),
     ],

@@ -1,0 +1,358 @@
+"""dvc.yaml names what its stages really depend on, and a preparation notices every change and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from filelock import FileLock
+
+from components.base_hash import hash_base
+from components.data import read_examples, read_report
+from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable
+from flows import data_step
+
+ROOT = Path(__file__).parents[2]
+MODULES = {"base": "base_model", "fetch": "sources", "prepare": "data"}
+ROWS = b"text,target\n" + b"".join(b"text number %d,%s\n" % (n, (b"neg", b"pos")[n % 2]) for n in range(60))
+
+
+def stage_definitions() -> Any:
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+# --- what dvc.yaml and dvc.lock say -----------------------------------------------------------------------------------
+
+
+def import_closure(root: Path, module: str) -> set[str]:
+    """Files of components/ that running a module may import, wherever in a file the import stands; no empty ones."""
+    seen: set[str] = set()
+    waiting = [f"components.{module}"]
+    while waiting:
+        name = waiting.pop()
+        path = next(
+            (p for p in (name.replace(".", "/") + s for s in (".py", "/__init__.py")) if (root / p).is_file()), ""
+        )
+        if not path or path in seen:
+            continue
+        seen.add(path)
+        waiting.append(name.rpartition(".")[0])
+        for node in ast.walk(ast.parse((root / path).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: relative imports are not followed here"
+                waiting += [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+    return {path for path in seen if path.startswith("components") and (root / path).stat().st_size}
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_a_stage_depends_on_the_import_closure_of_its_code(stage: str) -> None:
+    named = {dep for dep in stage_definitions()[stage]["do"]["deps"] if dep.startswith("components/")}
+    assert named == import_closure(ROOT, MODULES[stage])
+
+
+def test_the_closure_follows_imports_inside_functions_and_packages(tmp_path: Path) -> None:
+    (tmp_path / "components/methods").mkdir(parents=True)
+    for name, text in {
+        "a.py": "from components import b\ndef f():\n    import components.methods.c\n",
+        "b.py": "import json\n",
+        "methods/__init__.py": "",
+        "methods/c.py": "from components.a import f\n",
+        "d.py": "x = 1\n",
+    }.items():
+        (tmp_path / "components" / name).write_text(text, encoding="utf-8")
+    assert import_closure(tmp_path, "a") == {"components/a.py", "components/b.py", "components/methods/c.py"}
+
+
+def stale_entries(root: Path) -> list[str]:
+    """What dvc.lock says otherwise than the code and the parameters, found without running or fetching anything."""
+    declared = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    locked = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    found = []
+    for stage, definition in yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
+        for key, item in declared["bases" if stage == "base" else "tasks"].items():
+            name = f"{stage}@{key}"
+            if name not in locked:
+                found.append(f"{name}: not in dvc.lock")
+                continue
+            entry = locked[name]
+            named = {
+                d.replace("${key}", key).replace("${item.base}", item.get("base", "")) for d in definition["do"]["deps"]
+            }
+            if named != {dep["path"] for dep in entry["deps"]}:
+                found.append(f"{name}: other dependencies")
+            for dep in entry["deps"]:
+                if dep["path"].startswith(("components/", "data/sources/")):
+                    content = (root / dep["path"]).read_bytes() if (root / dep["path"]).is_file() else b""
+                    if hashlib.md5(content, usedforsecurity=False).hexdigest() != dep["md5"]:
+                        found.append(f"{name}: another {dep['path']}")
+            for path, value in entry["params"]["params.yaml"].items():
+                now = declared
+                for part in path.split("."):
+                    now = now[part]
+                if now != value:
+                    found.append(f"{name}: another {path}")
+    return found
+
+
+def test_the_committed_lock_is_that_of_the_committed_code_and_parameters() -> None:
+    stale = stale_entries(ROOT)
+    assert not stale, "run `preface prepare` and commit dvc.lock and data/sources"
+
+
+# --- what a preparation does ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def _prepared(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Callable[..., Path]) -> Path:
+    """A project of two tasks on a tiny base, prepared once; each test gets a copy."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "components", root / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / ".dvc").mkdir()
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+        shutil.copy(ROOT / name, root / name)
+    shutil.copytree(tiny_base_folder("llama"), root / "tiny")
+    (root / "film.csv").write_bytes(ROWS)
+    (root / "news.csv").write_bytes(ROWS)
+    task = {
+        "base": "tiny",
+        "data": {"source": "film.csv", "format": "csv", "labels": ["neg", "pos"], "max_tokens": 16},
+        "instruction": "Say it.",
+        "gate": [{"metric": "accuracy", "direction": "higher", "threshold": 0.5}],
+    }
+    news = task | {"data": task["data"] | {"source": "news.csv"}}  # type: ignore[operator]
+    base = {"source": "tiny", "hash": hash_base(root / "tiny").value}
+    write_params(root, {"bases": {"tiny": base}, "tasks": {"film": task, "news": news}})
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        _own_dvc_folders(patch, tmp_path_factory.mktemp("dvc"))
+        data_step.prepare(root)
+    return root
+
+
+def _own_dvc_folders(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Neither a developer's DVC configuration nor DVC's machine-wide cache."""
+    for name in ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
+        patch.setenv(name, str(folder / name.lower()))
+
+
+@pytest.fixture
+def project(_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    _own_dvc_folders(monkeypatch, tmp_path / "dvc")
+    shutil.copytree(_prepared, tmp_path / "project")
+    return tmp_path / "project"
+
+
+def write_params(root: Path, params: Any) -> None:
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def change(root: Path, path: str, value: object) -> None:
+    """Set one key of params.yaml by its path."""
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    here = params
+    *way, last = path.split(".")
+    for part in way:
+        here = here[part]
+    here[last] = value
+    write_params(root, params)
+
+
+def prepare(root: Path, *tasks: str) -> tuple[dict[str, data_step.DataVersion], set[str]]:
+    """The versions, and the stages that ran."""
+    lines: list[str] = []
+    versions = data_step.prepare(root, tasks or None, lines.append)
+    return versions, {line.split("'")[1] for line in lines if line.startswith("Running stage")}
+
+
+@pytest.mark.flow
+def test_a_second_preparation_does_nothing(project: Path) -> None:
+    def state() -> dict[Path, int]:
+        made = [project / "dvc.lock", *(project / "data").rglob("*"), *(project / "bases").rglob("*")]
+        return {path: path.stat().st_mtime_ns for path in made}
+
+    before = state()
+    versions, ran = prepare(project)
+    assert ran == set()
+    assert state() == before
+    for task, version in versions.items():
+        assert version.content_hash == read_examples(project / "data/prepared" / task).content_hash
+        assert version.dvc_md5.endswith(".dir")
+        assert version.lock_entry == data_step.lock_entry(project, task)
+        assert set(version.lock_entry) == {f"fetch@{task}", f"prepare@{task}"}
+
+
+@pytest.mark.flow
+def test_git_sees_the_lock_and_the_identities_and_none_of_the_data(project: Path) -> None:
+    listing = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=all"],
+        cwd=project,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    made = {line[3:] for line in listing.stdout.splitlines() if not line[3:].startswith(("components/", "tiny/"))}
+    written = {"dvc.lock", "data/sources/film.json", "data/sources/news.json"}
+    own = {".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"}
+    assert made == written | own | {"film.csv", "news.csv"}
+
+
+@pytest.mark.flow
+def test_a_fresh_clone_makes_the_same_lock_byte_for_byte(project: Path) -> None:
+    lock = (project / "dvc.lock").read_bytes()
+    for made in ("bases", "data", ".dvc/cache", ".dvc/tmp", ".preface", "dvc.lock"):
+        path = project / made
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _, ran = prepare(project)
+    assert len(ran) == 5
+    assert (project / "dvc.lock").read_bytes() == lock
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("tasks.film.data.max_tokens", 32, {"prepare@film"}),
+        ("tasks.film.gate", [{"metric": "accuracy", "direction": "higher", "threshold": 0.9}], set()),
+        ("tasks.film.data.source", "news.csv", {"fetch@film", "prepare@film"}),
+    ],
+)
+def test_changing_keys_of_one_task_reruns_that_task_alone(
+    project: Path, path: str, value: object, expected: set[str]
+) -> None:
+    change(project, path, value)
+    _, ran = prepare(project)
+    assert ran == expected
+
+
+@pytest.mark.flow
+def test_changed_code_reruns_the_stages_that_run_it(project: Path) -> None:
+    with (project / "components/examples.py").open("a", encoding="utf-8") as file:
+        file.write("# Another version.\n")
+    _, ran = prepare(project, "news")
+    assert ran == {"prepare@news"}
+
+
+@pytest.mark.flow
+def test_a_lock_behind_its_code_parameters_or_sources_is_found(project: Path) -> None:
+    assert stale_entries(project) == []
+    change(project, "tasks.film.data.max_tokens", 8)
+    for name in ("components/rows.py", "data/sources/news.json"):
+        with (project / name).open("a", encoding="utf-8") as file:
+            file.write("\n")
+    assert stale_entries(project) == [
+        "fetch@news: another data/sources/news.json",
+        "prepare@film: another components/rows.py",
+        "prepare@film: another tasks.film.data",
+        "prepare@news: another components/rows.py",
+    ]
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize("kind", ["file", "s3", "http"])
+def test_rows_appended_at_the_source_are_noticed(project: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    if kind == "s3":
+        bucket = request.getfixturevalue("bucket")
+        source, put = "s3://reviews/film.csv", lambda body: bucket.put_object(Key="film.csv", Body=body)
+    elif kind == "http":
+        site = request.getfixturevalue("site")
+        source, put = f"{site.url}/film.csv", lambda body: site.put("/film.csv", body)
+    else:
+        source, put = "film.csv", (project / "film.csv").write_bytes
+    put(ROWS)
+    change(project, "tasks.film.data.source", source)
+    first = prepare(project, "film")[0]["film"]
+    assert prepare(project, "film")[1] == set()
+
+    put(ROWS + b"text number 60,neg\n")
+    versions, ran = prepare(project, "film")
+    assert ran == {"fetch@film", "prepare@film"}
+    assert versions["film"].content_hash != first.content_hash
+    assert read_report(project / "data/prepared/film")["rows_read"] == 61
+
+
+@pytest.mark.flow
+def test_a_refusal_is_told_as_the_stage_said_it_and_leaves_no_data(project: Path) -> None:
+    with (project / "film.csv").open("ab") as file:
+        file.write(b"fine,good\n" * 30)
+    with pytest.raises(DataError, match=r"^film: 30 of 90 rows are bad, .*film\.csv:62: label 'good' is none of .*\Z"):
+        prepare(project, "film")
+    assert not (project / "data/prepared/film").exists()
+    assert prepare(project, "news")[1] == set()
+
+
+@pytest.mark.flow
+def test_a_stage_that_crashes_is_told_in_one_line(project: Path) -> None:
+    (project / "components/data.py").write_text("raise KeyError('planted')\n", encoding="utf-8")
+    with pytest.raises(
+        PrefaceError, match=r"^dvc repro failed: KeyError: 'planted'; .*failed to reproduce 'prepare@film'"
+    ):
+        prepare(project, "film")
+
+
+@pytest.mark.flow
+def test_a_source_that_is_gone_for_now_or_for_good_leaves_the_data_as_it_was(project: Path, site: Any) -> None:
+    before = read_examples(project / "data/prepared/film")
+    for status, kind in ((503, SourceUnavailable), (404, SourceError)):
+        change(project, "tasks.film.data.source", site.put("/film.csv", status=status))
+        with pytest.raises(kind, match=rf"{status}"):
+            prepare(project, "film")
+    assert read_examples(project / "data/prepared/film") == before
+
+
+@pytest.mark.flow
+def test_a_corrupted_cache_object_is_checked_out_by_dvc_and_refused_by_us(project: Path) -> None:
+    prepared = project / "data/prepared/film"
+    digest = hashlib.md5((prepared / "examples.parquet").read_bytes(), usedforsecurity=False).hexdigest()
+    rows = pq.read_table(prepared / "examples.parquet")
+    cached = project / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    cached.chmod(0o644)
+    pq.write_table(rows.slice(1), cached)
+    cached.chmod(0o444)  # a faulty disk leaves the mode as it was, and DVC looks at no more
+    shutil.rmtree(prepared)
+
+    assert prepare(project, "film")[1] == set()
+    with pytest.raises(DataError, match=r"holds rows of hash .*delete the folder and \.dvc/cache"):
+        read_examples(prepared)
+
+    for remedy in (prepared, project / ".dvc/cache"):
+        shutil.rmtree(remedy)
+    prepare(project, "film")
+    read_examples(prepared)
+
+
+@pytest.mark.flow
+def test_push_copies_raw_and_prepared_data_to_the_remote(project: Path) -> None:
+    version = prepare(project, "film")[0]["film"]
+    data_step.push(project, ["film"])
+    remote = project / ".preface/dvc-remote/files/md5"
+    for stage in version.lock_entry.values():
+        digest = stage["outs"][0]["md5"]
+        listed = json.loads((remote / digest[:2] / digest[2:]).read_text(encoding="utf-8"))
+        assert all((remote / file["md5"][:2] / file["md5"][2:]).is_file() for file in listed)
+
+
+def test_one_preparation_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(tmp_path, {"bases": {}, "tasks": {}})
+    (tmp_path / ".preface").mkdir()
+    monkeypatch.setattr(data_step, "WAIT", 0.01)
+    with FileLock(tmp_path / ".preface/prepare.lock"), pytest.raises(SetupError, match="held by another preparation"):
+        data_step.prepare(tmp_path)
+
+
+def test_a_task_that_was_never_prepared_has_no_entry(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dvc\.lock has no complete entry of 'film' .*run `preface prepare film`"):
+        data_step.lock_entry(tmp_path, "film")
+    (tmp_path / "dvc.lock").write_text("stages: {fetch@film: {}}", encoding="utf-8")
+    with pytest.raises(DataError, match="no complete entry of 'film'"):
+        data_step.lock_entry(tmp_path, "film")
