@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 from pydantic import ConfigDict
 
-from components.params import Record
+from components.params import Record, f1_metric
 
 CONFIDENCE = 0.95
 
@@ -57,7 +57,7 @@ def _classification(predictions: list[str], targets: list[str], labels: list[str
     metrics = {
         "accuracy": float(accuracy_score(targets, predictions)),
         "macro_f1": float(fmean(each)),
-        **{f"f1_{label}": float(value) for label, value in zip(labels, each, strict=True)},
+        **{f1_metric(label): float(value) for label, value in zip(labels, each, strict=True)},
     }
     rows = [float(p == t) for p, t in zip(predictions, targets, strict=True)]
     return Scored(metrics=metrics, predictions=predictions, rows=rows)

@@ -51,6 +51,11 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
+def f1_metric(label: str) -> str:
+    """The metric of one label, in the letters that MLflow takes for a name."""
+    return "f1_" + re.sub(r"[^\w.\- :/]", "_", label)
+
+
 class Record(BaseModel):
     """Strict (no silent conversion), frozen, and no key that is not declared."""
 
@@ -159,6 +164,10 @@ class DataParams(Record):
             raise ValueError(f"labels has {len(self.labels)} entry; a classification task needs two or more")
         if self.labels is not None and len(set(self.labels.values())) != len(self.labels):
             raise ValueError(f"two labels share one word in {dict(self.labels)}; give each its own")
+        if self.labels is not None and len(set(map(f1_metric, self.labels))) != len(self.labels):
+            raise ValueError(
+                f"two labels of {list(self.labels)} differ in signs alone; give them other names in the data"
+            )
         if self.ranges is not None and (self.labels is None or set(self.ranges) != set(self.labels)):
             raise ValueError(
                 f"ranges names {sorted(self.ranges)} and labels {sorted(self.labels or [])}; they must agree"
@@ -308,7 +317,7 @@ class TaskParams(Record):
         """Names of what evaluation measures for this task."""
         if self.data.labels is None:
             return ("exact_match", "chrf", "rouge_l")
-        return ("accuracy", "macro_f1", *(f"f1_{label}" for label in self.data.labels))
+        return ("accuracy", "macro_f1", *map(f1_metric, self.data.labels))
 
     @property
     def measured_baselines(self) -> Sequence[str]:

@@ -237,9 +237,10 @@ def register_version(job: Job, run: str, adapter: Path, report_file: Path, decis
     base, store = _base(job.base_folder, job.base.hash, job.params.base), Store()
     verdict, folder = job.folder / "gate.json", job.folder / "adapter"
     verdict.write_text(decision.model_dump_json(indent=1), encoding="utf-8")
+    report = _report(report_file)
+    store.log_metrics(run, [(f"test_{name}", value, 0) for name, value in report.candidate.metrics.items()])
     said = draft(
-        job.task, job.params, job.method, base.hash, base.shape, job.data, job.fingerprint, _report(report_file),
-        job.root,
+        job.task, job.params, job.method, base.hash, base.shape, job.data, job.fingerprint, report, job.root
     )  # fmt: skip
     artifact.write(folder, load_file(adapter)[artifact.TENSOR], said)
     store.log_files(run, [report_file], lifecycle.GATE_FOLDER)

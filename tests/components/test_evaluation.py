@@ -87,6 +87,14 @@ def test_the_gate_may_ask_for_exactly_what_is_measured(labels: list[str] | None)
     assert leading_metric(labels) in metrics
 
 
+def test_a_label_of_any_signs_has_a_metric_that_mlflow_takes() -> None:
+    from mlflow.utils.validation import _validate_metric_name, _validate_tag_name
+
+    for name in score(["R&D", "c++"], ["R&D", "c++"], ["R&D", "c++", "entrée (été)"]).metrics:
+        _validate_metric_name(name)
+        _validate_tag_name(f"preface.metric.{name}")
+
+
 @pytest.mark.parametrize(("given", "targets"), [(["bad"], ["bad", "good"]), ([], [])])
 def test_unpaired_or_no_predictions_are_refused(given: list[str], targets: list[str]) -> None:
     with pytest.raises(ValueError, match=f"{len(given)} predictions for {len(targets)} targets"):

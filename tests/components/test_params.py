@@ -131,6 +131,7 @@ def test_a_misspelt_key_inside_a_list_is_told_with_its_place(load: Load) -> None
         ("tasks.mood.data.labels", [True, False], "the label True is not text; put it in quotes"),
         ("tasks.mood.data.labels", [["bad"], ["good"]], "the label ['bad'] is not text"),
         ("tasks.mood.data.labels", {"bad": "word", "good": "word"}, "two labels share one word"),
+        ("tasks.mood.data.labels", ["c+", "c#"], "differ in signs alone"),
         ("tasks.mood.data.ranges", {"bad": [None, 0]}, "ranges names ['bad'] and labels ['bad', 'good']"),
         ("tasks.mood.data.ranges", {"bad": [1, 0], "good": [1, None]}, "the range of 'bad' is empty: 1 is above 0"),
         ("tasks.mood.data.ranges", {"bad": [0, 1, 2], "good": [3, 4]}, "ranges.bad: Tuple should have at most 2"),
