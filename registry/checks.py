@@ -21,9 +21,9 @@ def refusal(store: Store, version: Version, line: Sequence[Release]) -> str:
     Args:
         line: the task's entries that took effect, oldest first.
     """
-    task, path = version.task, version.tag("report")
+    path, again = version.tag("report"), f"train again with `preface retrain {version.task} --force`"
     if not version.ready:
-        return f"it was never completed; train again with `preface retrain {task} --force`"
+        return f"it was never completed; {again}"
     if version.tag("duplicate_of"):
         return f"it repeats version {version.tag('duplicate_of')}; promote that one"
     if version.tag("gate") != "passed":
@@ -31,12 +31,10 @@ def refusal(store: Store, version: Version, line: Sequence[Release]) -> str:
     try:
         raw = store.read_file(version.run_id, path)
     except NotFound:
-        return (
-            f"its gate report {path or '(none)'} is not in the store; train again with `preface retrain {task} --force`"
-        )
-    found = hashlib.sha256(raw).hexdigest()
-    if found != version.tag("report_sha256") or verdict(raw) is not True:
-        return f"its gate report was changed: sha256 {found}, registered as {version.tag('report_sha256') or 'nothing'}"
+        return f"its gate report {path or '(none)'} is not in the store; {again}"
+    found, registered = hashlib.sha256(raw).hexdigest(), version.tag("report_sha256") or "nothing"
+    if found != registered or verdict(raw) is not True:
+        return f"its gate report was changed: sha256 {found}, registered as {registered}; {again}"
     away = rolled_away(line).get(version.number)
     if away:
         return f"it was rolled away from on {away.when} by {away.who}: {away.reason}; train another"

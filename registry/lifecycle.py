@@ -55,13 +55,14 @@ class Entry:
     void: bool
 
 
-def register(store: Store, folder: Path, run_id: str, report: Path, dvc_md5: str) -> Version:
+def register(store: Store, folder: Path, run_id: str, report: Path, dvc_md5: str, forced: bool = False) -> Version:
     """Record an evaluated candidate: at Staging if its gate passed it, at no stage if not.
 
     Args:
         folder: The adapter folder, verified before anything is registered.
         report: The gate's report, a JSON object whose ``passed`` is true or false; stored with the run.
         dvc_md5: DVC's name for the prepared data.
+        forced: Somebody asked for another version although the fingerprint is registered.
     """
     manifest = artifact.read(folder).manifest
     raw = report.read_bytes()
@@ -79,9 +80,9 @@ def register(store: Store, folder: Path, run_id: str, report: Path, dvc_md5: str
     description = (folder / artifact.CARD).read_text(encoding="utf-8").split("---\n", 2)[-1].strip()
     tags = {PREFIX + key: value for key, value in tags.items()}
     version = store.register(manifest.task, folder, run_id, tags, description)
-    # Two runs of one fingerprint can pass each other; the lowest number is the one that counts.
+    # Two runs of one fingerprint can pass each other unasked; then the lowest number is the one that counts.
     first = min(v.number for v in store.by_fingerprint(manifest.task, manifest.fingerprint) if v.ready)
-    if first != version.number:
+    if first != version.number and not forced:
         store.tag_version(manifest.task, version.number, PREFIX + "duplicate_of", str(first))
     elif passed:
         store.set_stage(manifest.task, version.number, "Staging")

@@ -54,17 +54,25 @@ class AdapterModel(PythonModel):
     _manifest: Manifest
 
     def load_context(self, context: Any) -> None:
-        """Read the adapter, find its base, and refuse if either is not what was registered."""
+        """MLflow's way to say ``open``."""
+        self.open(Path(context.artifacts["adapter"]), (context.model_config or {}).get("base"))
+
+    def open(self, folder: Path, base: str | None = None) -> None:
+        """Read the adapter, find its base, and refuse if either is not what was registered.
+
+        Args:
+            folder: An adapter folder.
+            base: A materialised base; if not given, the bases folder is searched for the pinned hash.
+        """
         import torch
 
         from components.base_model import load
         from components.inference import from_artifact
         from components.template import Template
 
-        adapter = artifact.read(Path(context.artifacts["adapter"]))
+        adapter = artifact.read(folder)
         said = self._manifest = adapter.manifest
-        folder = find_base((context.model_config or {}).get("base"), said.base)
-        self._base = load(folder, said.base.hash, said.base.name)
+        self._base = load(Path(base) if base else find_base(said.base), said.base.hash, said.base.name)
         self._prefix = from_artifact(self._base, said.method, torch.from_numpy(adapter.tensor))
         self._template = Template(said.template, said.labels, said.max_tokens)
 
@@ -109,16 +117,14 @@ def pack(adapter: Path, to: Path) -> None:
         )
 
 
-def find_base(stated: str | None, pin: BasePin) -> Path:
-    """The folder to load the base from: the one stated, or whichever of the bases folder has the pinned hash.
+def find_base(pin: BasePin) -> Path:
+    """Whichever base of the bases folder has the pinned hash.
 
     Where none has it, the folder of the pinned name is returned: loading it says what is wrong, with both hashes.
     """
     from components.base_hash import hash_base
     from components.base_model import bases_folder
 
-    if stated:
-        return Path(stated)
     bases = bases_folder(Path.cwd())
     named = bases / pin.name
     others = sorted(path.parent for path in bases.glob("*/config.json") if path.parent != named)

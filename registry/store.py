@@ -1,8 +1,8 @@
 """MLflow, narrow: runs, versions, stages, aliases and the release log. The only module that talks to its client.
 
 It knows no rule: what may go where is in ``lifecycle.py``. Whatever keeps the tracking server, its database or its
-artifact store from answering becomes ``StoreUnavailable``, in one line. MLflow's own patience (minutes) is cut to about
-five seconds unless MLFLOW_HTTP_REQUEST_MAX_RETRIES, ..._BACKOFF_FACTOR or ..._TIMEOUT are set.
+artifact store from answering becomes ``StoreUnavailable``, in one line. MLflow would try a dead server for minutes; here
+it is seconds, unless MLFLOW_HTTP_REQUEST_MAX_RETRIES, ..._BACKOFF_FACTOR or ..._TIMEOUT say otherwise.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PATIENCE = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # MLflow's limits
-# Which of MLflow's errors say "not now" rather than "not so".
+# What MLflow's errors mean to a caller: not there, or not so; every other one is not now.
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _WRONG = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED", "INVALID_STATE"}
 _CARRIERS = {"botocore", "boto3", "s3transfer", "urllib3", "requests"}

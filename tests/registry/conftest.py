@@ -194,7 +194,7 @@ def candidate(task: str, tmp_path: Path, write_adapter: MakeAdapter) -> Callable
     """Register an evaluated candidate of the test's task: ``candidate(store, passed=False)``."""
     made = itertools.count()
 
-    def register(store: Any, passed: bool = True, **changes: Any) -> Version:
+    def register(store: Any, passed: bool = True, forced: bool = False, **changes: Any) -> Version:
         seed = next(made)
         fingerprint = hashlib.sha256(str(seed).encode()).hexdigest()
         folder = write_adapter(
@@ -203,6 +203,6 @@ def candidate(task: str, tmp_path: Path, write_adapter: MakeAdapter) -> Callable
         report = tmp_path / f"gate-{seed}.json"
         report.write_text(json.dumps({"passed": passed, "seed": seed}))
         run = store.start_run(task, f"run-{seed}", {}, {})
-        return lifecycle.register(store, folder, run, report, "0123456789abcdef0123456789abcdef.dir")
+        return lifecycle.register(store, folder, run, report, "0123456789abcdef0123456789abcdef.dir", forced)
 
     return register

@@ -102,6 +102,12 @@ class TestRegister:
         with pytest.raises(PromotionRefused, match="repeats version 1"):
             promote(2)
 
+    def test_a_version_that_was_asked_for_is_no_duplicate(self, store: Any, task: str, candidate: Candidate) -> None:
+        candidate(store, passed=False, fingerprint="e" * 64)
+        second = candidate(store, forced=True, fingerprint="e" * 64)
+
+        assert (second.stage, second.tag("duplicate_of")) == ("Staging", "")
+
     @pytest.mark.parametrize("report", ["", "[]", "{}", '{"passed": "yes"}', "[" * 100_000])
     def test_a_report_without_a_verdict_registers_nothing(
         self, store: Any, task: str, tmp_path: Path, write_adapter: Any, report: str
