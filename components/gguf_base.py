@@ -6,6 +6,7 @@ The same file gives the same bytes. It does not know where the file came from, n
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def convert(file: Path, to: Path) -> None:
     try:
         read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+    except (ValueError, LookupError, NotImplementedError, RuntimeError, OSError, struct.error) as error:
         raise UnsupportedBase(f"transformers cannot read {file.name}: {' '.join(str(error).split())}") from error
     # transformers refuses to save what it read from a GGUF: a fresh model of the same configuration takes the weights.
     config = read.config
