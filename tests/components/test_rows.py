@@ -124,6 +124,11 @@ def test_encodings_and_the_byte_order_mark_of_spreadsheets(tmp_path: Path, encod
     assert read(tmp_path, "a.csv", content, encoding=encoding) == [Row("a.csv:2", text, "a")]
 
 
+def test_a_byte_that_is_no_character_spoils_its_own_row_alone(tmp_path: Path) -> None:
+    rows = read(tmp_path, "a.csv", b"text,target\ncaf\xe9,a\nfine,b\n")
+    assert [row.text for row in rows] == ["caf\udce9", "fine"]  # a lone surrogate, which examples.py refuses
+
+
 def test_the_wrong_encoding_of_a_whole_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.csv is not utf-16 text .*set data\.encoding"):
         read(tmp_path, "a.csv", b"text,target\none,a\n", encoding="utf-16")
