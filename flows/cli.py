@@ -90,8 +90,9 @@ def retrain(task: str, method: MethodName | None, force: bool) -> Outcome:
     from flows import retrain as flow
     from flows import run_log
 
-    with run_log.short():
-        outcome = flow.run(root, task, method, force)
+    run_log.shorten()
+    outcome = flow.run(root, task, method, force)
+    tables.show(_scores(task, outcome.version))
     if outcome.refused:
         raise PromotionRefused(f"{outcome.message}; see `preface show {task}@{outcome.version}`")
     click.echo(outcome.message)
@@ -231,6 +232,7 @@ def predict(task: str, texts: tuple[str, ...], stage: str, as_json: bool) -> lis
     version, rows = answers.ask(f"{task}@{stage}", list(texts))
     if not as_json:
         click.echo(f"{version.name}, {version.tag('method')} tuning, in {stage.capitalize()}")
+        rows = [{**row, "text": _shortened(str(row["text"]))} for row in rows]
     tables.show(rows, as_json=as_json)
     return [str(row["answer"]) for row in rows]
 
@@ -271,6 +273,18 @@ def demo(tasks: tuple[str, ...]) -> None:
     story.play(root, tasks, lambda arguments: preface.main(arguments, prog_name="preface", standalone_mode=False))
 
 
+def _scores(task: str, number: int) -> list[dict[str, str]]:
+    """A version's scores beside its baselines' and its champion's, as its gate saw them."""
+    from components.report import Report
+    from flows.gate_page import report_rows
+    from registry.lifecycle import GATE_FOLDER
+    from registry.store import Store
+
+    store = Store()
+    stored = store.read_file(store.version(task, number).run_id, f"{GATE_FOLDER}/report.json")
+    return report_rows(Report.model_validate(json.loads(stored), strict=False))
+
+
 def _base_hash(root: Path, task: str) -> str:
     """The hash that params.yaml declares for the task's base."""
     declared = params_file.load(root / "params.yaml")
@@ -285,6 +299,10 @@ def _tell(moved: Moved, then: str) -> Moved:
         click.echo(f"{moved.version.name} was in Production already, since {moved.entry.when}; nothing to do")
     _next(then)
     return moved
+
+
+def _shortened(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 4] + " ..."
 
 
 def _next(command: str) -> None:

@@ -19,6 +19,8 @@ from flows import tables
 
 if TYPE_CHECKING:
     from components.examples import Example
+    from flows.steps import Outcome
+    from registry.lifecycle import Moved
 
 Command = Callable[[list[str]], Any]
 SHORT = 160  # characters of a text that reads well on a command line
@@ -35,12 +37,13 @@ class Story:
 
     def tell(self, why: str, *arguments: str) -> Any:
         """Say why, run one command as if it had been typed, and keep its time. None if the registry refused it."""
-        line = "preface " + shlex.join(arguments)
+        line = " ".join(["preface", *map(_quoted, arguments)])
         click.secho(f"\n# {why}", bold=True)
         click.echo(f"$ {line}")
-        start, result, ending = time.perf_counter(), None, "done"
+        start, result = time.perf_counter(), None
         try:
             result = self.command(list(arguments))
+            ending = _ending(result)
         except RegistryError as error:
             if isinstance(error, StoreUnavailable):
                 raise
@@ -50,7 +53,7 @@ class Story:
         seconds = time.perf_counter() - start
         click.echo(f"({seconds:.1f} s)")
         shown = line if len(line) <= SHORT // 2 else line[: SHORT // 2] + " ..."
-        self.steps.append({"step": shown, "seconds": f"{seconds:.1f}", "ending": getattr(result, "result", ending)})
+        self.steps.append({"step": shown, "seconds": f"{seconds:.1f}", "ending": ending})
         return result
 
 
@@ -96,16 +99,37 @@ def _life(story: Story, root: Path, task: str) -> None:
         if trained is not None:
             # What was trained on an earlier day stands in Staging no more, and is called by its number.
             number = ["--version", str(trained.version)] if trained.result == "Unchanged" else []
-            reason = f"the demonstration's {method} adapter"
+            reason = f"{method} tuning passed its gate"
             story.tell("Its gate let it pass: into Production", "promote", task, *number, "--reason", reason)
     story.tell("What is where", "status", task)
-    story.tell("Suppose that users complain: back to the version before", "rollback", task, "--reason", "complaints")
+    story.tell(
+        "Suppose that users complain: back to the version before", "rollback", task, "--reason", "users complain"
+    )
     rows = _questions(root, task)
     story.tell(
         "Ask whatever is in Production; these rows were in no training", "predict", task, *(r.text for r in rows)
     )
     click.echo("their own labels: " + ", ".join(row.target for row in rows))
     story.tell("Nothing of this is forgotten", "history", task)
+
+
+def _ending(result: Outcome | Moved | list[str] | None) -> str:
+    """What a command returned, in a few words."""
+    from registry.lifecycle import Moved
+
+    if result is None:
+        return "done"
+    if isinstance(result, list):
+        return ", ".join(answer[:20] for answer in result)
+    if isinstance(result, Moved):
+        return f"version {result.version.number} in Production"
+    return f"version {result.version} {result.result.lower()}"
+
+
+def _quoted(argument: str) -> str:
+    """As people quote: double where nothing in it means anything to a shell."""
+    plain = " " in argument and not set(argument) & set('"$`\\!')
+    return f'"{argument}"' if plain else shlex.quote(argument)
 
 
 def _is_fresh(task: str) -> bool:

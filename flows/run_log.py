@@ -9,41 +9,36 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
 RUNS = ("prefect.flow_runs", "prefect.task_runs")
+ENDED = "Finished in state "
+STARTING = "Starting temporary server"  # some seconds pass before the next line
 
 
 class OneLine(logging.Formatter):
-    """Time, step and what became of it."""
+    """Time, step, and what became of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        step, _, _ = str(getattr(record, "task_run_name", "retrain")).rpartition("-")
-        message = record.getMessage().splitlines()[0].removeprefix("Finished in state ")
-        return f"{time.strftime('%H:%M:%S', time.localtime(record.created))}  {step or 'retrain':24} {message}"
+        step = str(getattr(record, "task_run_name", "")).rpartition("-")[0] or record.name.rpartition(".")[2]
+        message = record.getMessage().splitlines()[0]
+        if message.startswith(ENDED):  # Completed('with words that the command itself says at the end')
+            message = message.removeprefix(ENDED).partition("(")[0]
+        when = time.strftime("%H:%M:%S", time.localtime(record.created))
+        return f"{when}  {step.replace('flow_runs', 'retrain'):24} {message}"
 
 
-def _of_a_run(record: logging.LogRecord) -> bool:
+def _worth_a_line(record: logging.LogRecord) -> bool:
     """Runs tell what they do; the server behind them and other libraries only what went wrong."""
-    return record.name in RUNS or record.levelno >= logging.WARNING
+    return record.name in RUNS or record.levelno >= logging.WARNING or record.getMessage().startswith(STARTING)
 
 
-@contextmanager
-def short() -> Iterator[None]:
-    """While this lasts, one line for each record of a run."""
-    handlers = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
+def shorten() -> None:
+    """From now on one line for each record of a run."""
     if "PREFECT_LOGGING_LEVEL" in os.environ:
-        handlers = []
-    before = [(handler, handler.formatter) for handler in handlers]
-    for handler in handlers:
-        handler.setFormatter(OneLine())
-        handler.addFilter(_of_a_run)
-    try:
-        yield
-    finally:
-        for handler, formatter in before:
-            handler.setFormatter(formatter)
-            handler.removeFilter(_of_a_run)
+        return
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.setFormatter(OneLine())
+            handler.addFilter(_worth_a_line)

@@ -25,12 +25,12 @@ def show(rows: Sequence[Row], *, as_json: bool = False, empty: str = "nothing he
     elif not rows:
         click.echo(empty)
     else:
-        keys = [key for key in rows[0] if any(_cell(row[key]) != NOTHING for row in rows)]
+        keys = [key for key in rows[0] if any(_cell(row.get(key)) != NOTHING for row in rows)]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for key in keys:
             table.add_column(key.replace("_", " "), overflow="fold")
         for row in rows:
-            table.add_row(*(escape(_cell(row[key])) for key in keys))
+            table.add_row(*(escape(_cell(row.get(key))) for key in keys))
         _print(table)
 
 

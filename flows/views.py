@@ -64,7 +64,7 @@ def history_row(entry: Entry, live: bool) -> Row:
 
 def version_record(version: Version, decision: Mapping[str, Any] | None) -> Row:
     """All that is recorded of a version; ``decision`` is its gate's stored report."""
-    checks = decision["checks"] if decision else []
+    checks = (decision or {}).get("checks", [])
     return {
         "version": version.name,
         "stage": version.stage,

@@ -1,0 +1,254 @@
+"""The command line: what it says, on which stream, with which exit status, and how little it loads to say it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from components.base_hash import BaseHash
+from flows import cli, places
+
+BASE = BaseHash("1" * 64, "2" * 64, "3" * 64)
+PARAMS = f"""
+bases:
+  tiny: {{source: nowhere, hash: {BASE.value}}}
+tasks:
+  movie-sentiment:
+    base: tiny
+    data: {{source: reviews.csv, format: csv, labels: [negative, positive]}}
+    instruction: Say how it is.
+    gate: [{{metric: accuracy, direction: higher, threshold: 0.5}}]
+  never-trained:
+    base: tiny
+    data: {{source: reviews.csv, format: csv, labels: [negative, positive]}}
+    instruction: Say how it is.
+    gate: [{{metric: accuracy, direction: higher, threshold: 0.5}}]
+"""
+Call = Callable[..., Result]
+COMMANDS = sorted(cli.preface.commands.items())
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with two tasks, which is where the command is called; its settings end with the test."""
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    monkeypatch.chdir(tmp_path)
+    for name, value in places.SWITCHES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/.preface/mlflow.db")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".preface" / "prefect"))
+    monkeypatch.setenv("PREFACE_BASES", str(tmp_path / "bases"))
+    return tmp_path
+
+
+@pytest.fixture
+def call(project: Path) -> Call:
+    """The command in this process, with its edge: ``call("status", "--json")``."""
+
+    @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def edge(arguments: tuple[str, ...]) -> None:
+        cli.main(list(arguments))
+
+    return lambda *arguments: CliRunner().invoke(edge, list(arguments))
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_every_command_has_help_with_an_example_of_itself(name: str, command: click.Command) -> None:
+    assert command.help
+    assert f"preface {name}" in command.help.split("Example:")[1]
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("promote", "movie-sentiment"),
+            ("promote", "movie-sentiment", "--reason", " "),
+            ("promote", "movie-sentiment", "--reason", "x", "--version", "0"),
+            ("rollback", "movie-sentiment"),
+            ("retrain",),
+            ("retrain", "movie-sentiment", "--method", "lora"),
+            ("predict", "movie-sentiment"),
+            ("no-such-command",),
+        ],
+    )
+    def test_wrong_usage_is_2(self, call: Call, arguments: tuple[str, ...]) -> None:
+        result = call(*arguments)
+
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "Error: " in result.stderr
+
+    @pytest.mark.parametrize("command", ["promote", "rollback", "retrain"])
+    def test_a_misspelt_task_is_1_in_one_line_that_names_the_right_one(self, call: Call, command: str) -> None:
+        reason = () if command == "retrain" else ("--reason", "x")
+        result = call(command, "movie-sentimant", *reason)
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("error: params.yaml has no task 'movie-sentimant'")
+        assert "'movie-sentiment'" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+    def test_outside_a_project_it_says_so(
+        self, call: Call, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+        result = call("status")
+
+        assert result.exit_code == 1
+        assert "no params.yaml" in result.stderr
+
+    def test_every_fault_of_params_is_told(self, call: Call, project: Path) -> None:
+        (project / "params.yaml").write_text(PARAMS.replace("instruction", "instructions"))
+
+        result = call("promote", "movie-sentiment", "--reason", "x")
+
+        assert result.exit_code == 1
+        assert result.stderr.count("did you mean 'instruction'?") == 2
+
+
+@pytest.mark.flow
+class TestRegistry:
+    """The registry's commands on MLflow's SQLite store, in the order of an adapter's life."""
+
+    @pytest.fixture
+    def registered(self, project: Path) -> Iterator[Path]:
+        """Version 1 and 2 passed their gates, 3 did not."""
+        import mlflow
+
+        from registry import lifecycle
+        from registry.store import Store
+
+        store = Store()
+        for number, passed in ((1, True), (2, True), (3, False)):
+            folder = project / f"adapter-{number}"
+            _write_adapter(folder, number)
+            report = project / "gate.json"
+            check = {"rule": "accuracy >= 0.5", "passed": passed, "outcome": "", "reason": f"it is 0.{number}"}
+            report.write_text(json.dumps({"passed": passed, "checks": [check]}))
+            run = store.start_run("movie-sentiment", f"run-{number}", {}, {})
+            lifecycle.register(store, folder, run, report, "0" * 32)
+        yield project
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+
+    def test_the_life_of_two_versions(self, registered: Path, call: Call) -> None:
+        before = json.loads(call("status", "movie-sentiment", "--json").stdout)[0]
+        assert (before["production"], before["staging"], before["versions"]) == (None, 2, 3)
+
+        first = call("promote", "movie-sentiment", "--version", "1", "--reason", "the first")
+        assert first.stdout.startswith("movie-sentiment@1 is in Production (release 1)\nnext: preface rollback")
+        second = call("promote", "movie-sentiment", "--reason", "the second")
+        assert "movie-sentiment@2 is in Production, in place of version 1 (release 2)" in second.stdout
+        again = call("promote", "movie-sentiment", "--version", "2", "--reason", "again")
+        assert (again.exit_code, "already" in again.stdout) == (0, True)
+
+        back = call("rollback", "movie-sentiment", "--reason", "complaints")
+        assert "movie-sentiment@1 is in Production, in place of version 2" in back.stdout
+        nowhere = call("rollback", "movie-sentiment", "--reason", "more complaints")
+        assert (nowhere.exit_code, nowhere.stdout) == (1, "")
+        assert nowhere.stderr.startswith("error: movie-sentiment@1 has no good version before it")
+
+        status = json.loads(call("status", "--json").stdout)
+        assert [(row["task"], row["production"], row["score"]) for row in status] == [
+            ("movie-sentiment", 1, "accuracy 0.1000"),
+            ("never-trained", None, None),
+        ]
+        assert "complaints" in call("status").stdout
+        history = json.loads(call("history", "movie-sentiment", "--json").stdout)
+        assert [(row["action"], row["version"], row["reason"]) for row in history] == [
+            ("promote", 1, "the first"),
+            ("promote", 2, "the second"),
+            ("rollback", 1, "complaints"),
+        ]
+        assert [row["effect"] for row in history] == [None, None, "in Production"]
+        shown = json.loads(call("show", "movie-sentiment@production", "--json").stdout)
+        assert (shown["version"], shown["metrics"]) == ("movie-sentiment@1", {"accuracy": 0.1})
+
+    def test_a_refused_version_says_which_rule_refused_it(self, registered: Path, call: Call) -> None:
+        promoted = call("promote", "movie-sentiment", "--version", "3", "--reason", "please")
+        shown = call("show", "movie-sentiment@3")
+
+        assert promoted.exit_code == 1
+        assert "gate says refused" in promoted.stderr
+        assert "NO  accuracy >= 0.5 it is 0.3" in shown.stdout
+
+    def test_what_does_not_exist_is_1(self, registered: Path, call: Call) -> None:
+        for arguments in (
+            ("status", "no-such-task"),
+            ("history", "no-such-task"),
+            ("show", "movie-sentiment@9"),
+            ("show", "movie-sentiment"),
+            ("show", "movie-sentiment@production"),
+        ):
+            result = call(*arguments)
+            assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1), arguments
+
+    def test_a_whole_rollback_takes_under_five_seconds_and_needs_neither_torch_nor_prefect(
+        self, registered: Path, call: Call
+    ) -> None:
+        for number in ("1", "2"):
+            assert call("promote", "movie-sentiment", "--version", number, "--reason", "x").exit_code == 0
+        code = (
+            "import sys; from flows import cli\n"
+            "try: cli.main(['rollback', 'movie-sentiment', '--reason', 'x'])\n"
+            "except SystemExit as end: assert not end.code\n"
+            "assert not {'torch', 'prefect', 'transformers'} & set(sys.modules)\n"
+        )
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+        seconds = time.perf_counter() - start
+
+        assert done.returncode == 0, done.stderr
+        assert "movie-sentiment@1 is in Production" in done.stdout
+        assert done.stderr == ""
+        assert seconds < 5
+
+
+def test_a_store_that_is_down_is_one_line(call: Call, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "blocked").write_text("a file where a folder should be")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/blocked/mlflow.db")
+
+    result = call("status")
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "preface doctor" in result.stderr
+
+
+def _write_adapter(folder: Path, number: int) -> None:
+    from registry import artifact
+    from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
+
+    draft = Draft(
+        task="movie-sentiment",
+        method="prompt",
+        kind="classification",
+        virtual_tokens=2,
+        shape=Shape(layers=1, kv_heads=1, head_size=4, hidden=4, heads=1),
+        base=BasePin(name="tiny", hash=BASE.value, weights=BASE.weights, config=BASE.config, tokenizer=BASE.tokenizer),
+        data=DataPin(hash="d" * 64, lock={}),
+        fingerprint=hashlib.sha256(bytes([number])).hexdigest(),
+        seed=number,
+        params={},
+        template="{text}\n",
+        labels={"negative": "negative", "positive": "positive"},
+        max_tokens=16,
+        max_new_tokens=1,
+        metrics={"accuracy": number / 10},
+        code=CodePin(version="0.1.0", git_commit=""),
+        libraries={},
+        created="2026-11-23T20:00:00+00:00",
+    )
+    artifact.write(folder, np.full((2, 4), number, dtype=np.float32), draft)
