@@ -142,7 +142,7 @@ def load(
         raise BaseError(f"{folder} cannot be loaded: {' '.join(str(error).split())}") from error
     model, report = loaded
     # transformers fills a gap with random numbers and goes on.
-    gaps = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
+    gaps = sorted(report["missing_keys"])
     if gaps:
         raise BaseError(
             f"{folder} lacks {len(gaps)} tensors of its architecture, the first is {gaps[0]}; fetch it anew"

@@ -15,6 +15,11 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Property tests touch disks on machines that do other work: a slow example is no failure.
+settings.register_profile("preface", deadline=None)
+settings.load_profile("preface")
 
 # The libraries read these at import, so they are set before any test module is collected.
 os.environ |= {

@@ -16,9 +16,10 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from components import base_model
+from components import base_model, params
 from components.base_hash import hash_base
 from components.base_model import bases_folder, load, materialise, pick_dtype
+from components.base_support import KVShape
 from components.errors import BaseError, BaseMismatch, SourceError, UnsupportedBase
 from components.params import BaseParams
 
@@ -59,16 +60,16 @@ def test_pickles_and_code_stay_where_they_are(folder: Path, tmp_path: Path) -> N
 
 
 def test_another_model_is_refused_and_the_old_base_kept(folder: Path, tmp_path: Path) -> None:
-    to, params = tmp_path / "bases" / "tiny", pinned(folder)
-    materialise("tiny", params, to)
+    to, pin = tmp_path / "bases" / "tiny", pinned(folder)
+    materialise("tiny", pin, to)
     before = hash_base(to)
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"][0] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     found = hash_base(folder)
     with pytest.raises(BaseMismatch) as raised:
-        materialise("tiny", params, to)
-    for part in (found.value, params.hash, found.weights, found.config, found.tokenizer, "bases.tiny.hash"):
+        materialise("tiny", pin, to)
+    for part in (found.value, pin.hash, found.weights, found.config, found.tokenizer, "bases.tiny.hash"):
         assert part in str(raised.value)
     assert hash_base(to) == before
 
@@ -98,9 +99,9 @@ def test_an_address_without_one_model_is_refused(files: int, says: str, tmp_path
     (tmp_path / "upstream").mkdir()
     for number in range(files):
         (tmp_path / "upstream" / f"{number}.gguf").touch()
-    params = BaseParams(source=str(tmp_path / "upstream"), hash="0" * 64)
+    pin = BaseParams(source=str(tmp_path / "upstream"), hash="0" * 64)
     with pytest.raises((BaseError, SourceError), match=says):
-        materialise("tiny", params, tmp_path / "bases" / "tiny")
+        materialise("tiny", pin, tmp_path / "bases" / "tiny")
 
 
 def test_the_stage_makes_a_base_of_params_yaml(folder: Path, tmp_path: Path) -> None:
@@ -206,3 +207,14 @@ def test_cuda_is_taken_where_there_is_one(tiny_base_folder: Callable[..., Path])
     folder = tiny_base_folder("llama")
     base = load(folder, hash_base(folder).value)
     assert base.device.type == base.model.device.type == "cuda"
+
+
+@pytest.mark.slow
+def test_the_demos_base_is_the_one_that_params_yaml_pins() -> None:
+    root = Path(__file__).parents[2]
+    pin = params.load(root / "params.yaml").bases["smollm2-135m"]
+    base = load(bases_folder(root) / "smollm2-135m", pin.hash, dtype=torch.float32)
+    assert base.shape == KVShape(layers=30, kv_heads=3, head_size=64, hidden=576, context=8192, heads=9)
+    assert base.words.encode("a  12").tokens == ["a", "ĠĠ", "1", "2"]
+    ids = torch.tensor([base.words.encode("The capital of France is").ids], device=base.device)
+    assert base.tokenizer.decode(base.model(input_ids=ids).logits[0, -1].argmax()) == " Paris"
