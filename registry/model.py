@@ -19,7 +19,7 @@ import pandas as pd
 
 from components.errors import BaseError, DataError
 from registry import artifact
-from registry.manifest import BasePin
+from registry.manifest import BasePin, Manifest
 
 with warnings.catch_warnings():
     # MLflow warns of type hints in classes of its own.
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from components.base_model import Base
     from components.kv_prefix import KVPrefix
     from components.template import Template
-    from registry.manifest import Manifest
 
 CODE = """\
 # The code is the installed distribution's, see registry/model.py there.

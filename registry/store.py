@@ -1,8 +1,8 @@
 """MLflow, narrow: runs, versions, stages, aliases and the release log. The only module that talks to its client.
 
 It knows no rule: what may go where is in ``lifecycle.py``. Whatever keeps the tracking server, its database or its
-artifact store from answering becomes ``StoreUnavailable``, in one line. MLflow would try a dead server for minutes; here
-it is seconds, unless MLFLOW_HTTP_REQUEST_MAX_RETRIES, ..._BACKOFF_FACTOR or ..._TIMEOUT say otherwise.
+artifact store from answering becomes ``StoreUnavailable``, in one line. MLflow would try a dead server for minutes;
+here it is seconds, unless MLFLOW_HTTP_REQUEST_MAX_RETRIES, ..._BACKOFF_FACTOR or ..._TIMEOUT say otherwise.
 """
 
 from __future__ import annotations
