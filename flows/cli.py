@@ -7,7 +7,6 @@ says why), 2 wrong usage.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -87,12 +86,14 @@ def retrain(task: str, method: MethodName | None, force: bool) -> Outcome:
     """
     root = places.enter()
     params_file.load(root / "params.yaml").task(task)  # a misspelt name is told before anything slow
+    from flows import evidence, run_log
     from flows import retrain as flow
-    from flows import run_log
+    from registry.store import Store
 
     run_log.shorten()
     outcome = flow.run(root, task, method, force)
-    tables.show(_scores(task, outcome.version))
+    store = Store()
+    tables.show(evidence.scores(store, store.version(task, outcome.version)))
     if outcome.refused:
         raise PromotionRefused(f"{outcome.message}; see `preface show {task}@{outcome.version}`")
     click.echo(outcome.message)
@@ -163,17 +164,13 @@ def show(address: str, as_json: bool) -> None:
         preface show movie-sentiment@production
     """
     places.enter()
-    from flows import views
+    from flows import evidence, views
     from registry import lifecycle
     from registry.store import Store
 
     store = Store()
     version = lifecycle.find(store, address)
-    try:
-        decision = json.loads(store.read_file(version.run_id, version.tag("report")))
-    except NotFound:
-        decision = None
-    tables.show_one(views.version_record(version, decision), as_json=as_json)
+    tables.show_one(views.version_record(version, evidence.decision(store, version)), as_json=as_json)
 
 
 @preface.command()
@@ -271,18 +268,6 @@ def demo(tasks: tuple[str, ...]) -> None:
     for task in tasks:
         declared.task(task)
     story.play(root, tasks, lambda arguments: preface.main(arguments, prog_name="preface", standalone_mode=False))
-
-
-def _scores(task: str, number: int) -> list[dict[str, str]]:
-    """A version's scores beside its baselines' and its champion's, as its gate saw them."""
-    from components.report import Report
-    from flows.gate_page import report_rows
-    from registry.lifecycle import GATE_FOLDER
-    from registry.store import Store
-
-    store = Store()
-    stored = store.read_file(store.version(task, number).run_id, f"{GATE_FOLDER}/report.json")
-    return report_rows(Report.model_validate(json.loads(stored), strict=False))
 
 
 def _base_hash(root: Path, task: str) -> str:

@@ -1,0 +1,121 @@
+"""The rules that the house is built by: who imports whom, what importing does, and that its papers name what exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import preface
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("flows", "registry", "components")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
+# Commands that must be quick start from these.
+LIGHT = ("flows.cli", "flows.places", "flows.tables", "flows.views", "registry.lifecycle", "registry.artifact")
+HEAVY = ("torch", "transformers", "mlflow", "prefect", "datasets", "boto3", "pandas", "sklearn", "dvc")
+README = ROOT / "README.md"
+
+# What libraries do when they are imported is theirs: they come first, then whatever changes is ours.
+IMPORT_ALL = """
+import importlib, logging, os, pathlib, sys, warnings
+home, heavy, ours = pathlib.Path.home(), sys.argv[1].split(), sys.argv[2].split()
+warnings.simplefilter("ignore")
+for name in (*heavy, "prefect.flows", "mlflow.pyfunc", "rich.console", "huggingface_hub", "gguf"):
+    importlib.import_module(name)
+def state():
+    files = sorted(str(path) for path in home.rglob("*"))
+    handlers = {name: list(logging.getLogger(name).handlers) for name in (None, *FOLDERS)}
+    return {"environment": dict(os.environ), "files": files, "folder": os.getcwd(), "logging": handlers,
+            "path": list(sys.path), "filters": list(warnings.filters)}
+FOLDERS = ("flows", "registry", "components")
+sys.modules["prefect"].flow(state)  # Prefect sets its logging up when a first flow is made
+for name in ours:
+    before = state()
+    importlib.import_module(name)
+    for what, value in state().items():
+        assert value == before[what], f"importing {name} changed {what}: {before[what]} -> {value}"
+"""
+
+
+def _clean(tmp_path: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in an empty home, with nothing in the environment that anybody set."""
+    environment = {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-B", "-c", code, *arguments]
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+
+def test_imports_run_one_way_and_each_library_has_its_owner() -> None:
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.flow
+def test_importing_any_module_does_nothing(tmp_path: Path) -> None:
+    done = _clean(tmp_path, IMPORT_ALL, " ".join(HEAVY), " ".join(MODULES))
+
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_promotion_needs_is_light(tmp_path: Path, module: str) -> None:
+    code = f"import sys, {module}; print(*sorted(set(sys.argv[1].split()) & set(sys.modules)))"
+    done = _clean(tmp_path, code, " ".join(HEAVY))
+
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", FILES, ids=MODULES)
+def test_a_module_is_one_screenful_of_thoughts(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+
+    assert len(text.splitlines()) <= 320
+    assert not text or text.startswith('"""'), "it does not say what it is"
+
+
+def test_the_image_installs_as_the_makefile_does() -> None:
+    install = re.compile(r"^(?:\t|RUN )\$\(?BIN\)?/(python -m pip install .*)$", re.MULTILINE)
+    makefile = install.findall((ROOT / "Makefile").read_text())
+    dockerfile = install.findall((ROOT / "Dockerfile").read_text())
+
+    assert len(makefile) == 2
+    assert dockerfile == makefile
+
+
+def test_the_image_has_two_stages_no_root_and_no_local_state() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    # Folders that git ignores are a machine's own: none of them belongs into an image.
+    local = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line.startswith("/")]
+
+    assert [line for line in lines if line.startswith("FROM")] == [
+        "FROM python:3.11-slim AS build",
+        "FROM python:3.11-slim",
+    ]
+    assert [line for line in lines if line.startswith("USER")] == ["USER preface"]
+    assert [folder for folder in local if not any(Path(folder).match(pattern) for pattern in ignored)] == []
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    steps = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if not line.startswith("#")]
+
+    assert steps[-1] == "make test"
+
+
+@pytest.mark.skipif(not README.exists(), reason="there is no README yet")
+def test_the_readme_names_every_command_and_no_target_that_is_not() -> None:
+    text = README.read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|^\$ |^    )make ([a-z-]+)", text, re.MULTILINE))
+
+    assert [name for name in preface.commands if f"preface {name}" not in text] == []
+    assert named - targets == set()
+    assert {"demo", "test"} <= named
