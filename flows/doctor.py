@@ -141,23 +141,25 @@ def artifact_folder(root: Path, uri: str) -> Check:
 
 
 def data_versions(root: Path) -> Check:
-    """Whether DVC runs here and has a remote to push prepared data to."""
-    command = [sys.executable, "-m", "dvc", "remote", "list"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return Check("dvc", "fail", reason, "make setup, in a clone of the repository")
-    remotes = [" ".join(line.split()) for line in done.stdout.splitlines() if line.strip()]
-    if not remotes:
+    """Whether DVC can read the stages here, and has a remote to push prepared data to."""
+    # `remote list` alone is content in any folder; `stage list` opens the repository.
+    stages, remotes = (
+        subprocess.run([sys.executable, "-m", "dvc", what, "list"], cwd=root, capture_output=True, text=True)
+        for what in ("stage", "remote")
+    )
+    if stages.returncode or remotes.returncode:
+        reason = ((stages.stderr or remotes.stderr).strip().splitlines() or ["it said nothing"])[-1]
+        return Check("dvc", "fail", reason.removeprefix("ERROR: "), "make setup, in a clone of the repository")
+    found = [" ".join(line.split()) for line in remotes.stdout.splitlines() if line.strip()]
+    if not found:
         return Check("dvc", "warn", "no remote, so prepared data stays on this machine", "dvc remote add -d NAME URL")
-    return Check("dvc", "ok", "remote " + "; ".join(remotes))
+    return Check("dvc", "ok", "remote " + "; ".join(found))
 
 
 def prefect_api(url: str | None) -> Check:
     if not url:
         return Check("prefect", "ok", "no server: each flow run brings its own for as long as it takes")
     try:
-        # S310 does not arise: the address is the user's own setting.
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SECONDS) as answer:
             return Check("prefect", "ok", f"{url} answers {answer.status}")
     except (OSError, ValueError) as error:
