@@ -12,7 +12,8 @@ from statistics import fmean
 import numpy as np
 from pydantic import ConfigDict
 
-from components.params import Record, f1_metric
+from components.data_params import f1_metric
+from components.records import Record
 
 CONFIDENCE = 0.95
 

@@ -11,7 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from components.params import GateRule, Record
+from components.params import GateRule
+from components.records import Record
 
 Outcome = Literal[
     "passed", "threshold missed", "not better", "metric missing", "baseline missing",

@@ -15,7 +15,8 @@ from components.evaluation import Scored, lead, score
 from components.gates import Champion
 from components.inference import answer
 from components.kv_prefix import KVPrefix
-from components.params import MethodName, Record, Split, TaskParams
+from components.params import TaskParams
+from components.records import MethodName, Record, Split
 from components.template import Template
 
 
