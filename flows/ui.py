@@ -58,7 +58,7 @@ def serve(found: list[Page], folder: Path) -> None:
     for page in found:
         if _answers(page):
             raise SetupError(f"port {page.port} is taken and {page.name} needs it; end what holds it, then 'make ui'")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     running: dict[Page, subprocess.Popen[bytes]] = {}
     waiting = list(found)
     try:
@@ -81,6 +81,7 @@ def serve(found: list[Page], folder: Path) -> None:
     finally:
         for process in running.values():
             _stop(process)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _answers(page: Page) -> bool:

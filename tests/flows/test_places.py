@@ -1,0 +1,53 @@
+"""Where a project is, and what a command finds in its environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from components.errors import ParamsError
+from flows import places
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "params.yaml").touch()
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    return tmp_path
+
+
+def test_the_nearest_folder_upward_is_the_root(project: Path) -> None:
+    inner = project / "inner" / "deep"
+    inner.mkdir(parents=True)
+    assert places.find_root(inner) == project
+
+    (project / "inner" / "params.yaml").touch()
+    assert places.find_root(inner) == project / "inner"
+
+
+def test_no_project_is_an_error_that_names_the_place(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=str(tmp_path)):
+        places.find_root(tmp_path)
+
+
+def test_stores_lie_in_the_root_and_nothing_is_made(project: Path) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_HOME", "PREFACE_BASES"):
+        os.environ.pop(name, None)
+
+    assert places.enter(project) == project
+
+    assert os.environ["MLFLOW_TRACKING_URI"] == f"sqlite:///{project}/.preface/mlflow.db"
+    assert os.environ["PREFECT_HOME"] == f"{project}/.preface/prefect"
+    assert os.environ["PREFACE_BASES"] == f"{project}/bases"
+    assert [path.name for path in project.iterdir()] == ["params.yaml"]
+
+
+def test_what_the_user_set_wins(project: Path) -> None:
+    os.environ |= {"MLFLOW_TRACKING_URI": "http://tracking.example", "HF_HUB_OFFLINE": "0"}
+
+    places.enter(project)
+
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://tracking.example"
+    assert os.environ["HF_HUB_OFFLINE"] == "0"

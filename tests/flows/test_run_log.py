@@ -1,0 +1,66 @@
+"""A run's log on the terminal: one line for each thing that happened."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from prefect.logging.handlers import PrefectConsoleHandler
+
+from flows import run_log
+
+
+def record(name: str, message: str, level: int = logging.INFO, **more: Any) -> logging.LogRecord:
+    made = logging.LogRecord(name, level, __file__, 1, message, (), (ValueError, ValueError("x"), None))
+    made.__dict__.update(more)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "line"),
+    [
+        (record("prefect.task_runs", "Finished in state Completed()", task_run_name="train-4ed"), "train Completed"),
+        (record("prefect.flow_runs", "Finished in state Failed('long words')"), "retrain Failed"),
+        (
+            record("prefect.task_runs", "Task run failed: bad\nTraceback", logging.ERROR, task_run_name="a b-1f"),
+            "a b Task run failed: bad",
+        ),
+    ],
+)
+def test_one_line_without_a_traceback(made: logging.LogRecord, line: str) -> None:
+    _, _, said = run_log.OneLine().format(made).partition("  ")
+
+    assert " ".join(said.split()) == line
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "level", "shown"),
+    [
+        ("prefect.flow_runs", "Beginning flow run", logging.INFO, True),
+        ("prefect", "Starting temporary server on http://127.0.0.1:8000", logging.INFO, True),
+        ("prefect", "Stopping temporary server on http://127.0.0.1:8000", logging.INFO, False),
+        ("mlflow", "created an experiment", logging.INFO, False),
+        ("mlflow", "the store is locked", logging.WARNING, True),
+    ],
+)
+def test_libraries_are_heard_when_something_is_wrong(
+    name: str, message: str, level: int, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = PrefectConsoleHandler()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+
+    run_log.shorten()
+
+    assert bool(handler.filter(record(name, message, level))) is shown
+
+
+def test_whoever_sets_prefects_level_gets_prefects_own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = PrefectConsoleHandler()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "DEBUG")
+
+    run_log.shorten()
+
+    assert not handler.filters
+    assert not isinstance(handler.formatter, run_log.OneLine)

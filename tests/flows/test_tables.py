@@ -1,0 +1,47 @@
+"""Tables say the same to people and to programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flows import tables
+
+ROWS = [
+    {"task": "a[b]", "score": 0.5, "note": None, "by_whom": "x" * 300},
+    {"task": "c", "score": None, "note": "", "by_whom": "y"},
+]
+
+
+def test_programs_get_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show(ROWS, as_json=True)
+
+    assert json.loads(capsys.readouterr().out) == ROWS
+
+
+def test_people_get_whole_lines_without_empty_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show(ROWS)
+
+    head, _, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["task", "score", "by", "whom"]
+    assert first.split() == ["a[b]", "0.5000", "x" * 300]
+    assert second.split() == ["c", "-", "y"]
+
+
+def test_nothing_is_said_in_words_or_as_an_empty_list(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show([], empty="no task")
+    tables.show([], as_json=True, empty="no task")
+
+    assert capsys.readouterr().out == "no task\n[]\n"
+
+
+def test_a_record_is_a_line_for_each_key(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show_one({"version": "a@1", "metrics": {"accuracy": 0.9, "f1": 0.8}, "rules": {}})
+
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["version", "a@1"],
+        ["metrics", "accuracy", "0.9000"],
+        ["f1", "0.8000"],
+        ["rules", "-"],
+    ]

@@ -1,0 +1,90 @@
+"""The pages: which are started, that they are seen, and that nothing is left running."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from components.errors import SetupError
+from flows import ui
+
+EMBEDDED = {"MLFLOW_TRACKING_URI": "sqlite:////project/.preface/mlflow.db"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((ui.HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def serving(name: str) -> ui.Page:
+    port = free_port()
+    return ui.Page(name, port, ("-m", "http.server", "--bind", ui.HOST, str(port)))
+
+
+def answers(page: ui.Page) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((ui.HOST, page.port)) == 0
+
+
+def test_only_embedded_stores_get_a_page() -> None:
+    servers = {"MLFLOW_TRACKING_URI": "http://tracking.example", "PREFECT_API_URL": "http://prefect.example/api"}
+
+    assert [page.name for page in ui.pages(EMBEDDED)] == ["MLflow", "Prefect"]
+    assert EMBEDDED["MLFLOW_TRACKING_URI"] in ui.pages(EMBEDDED)[0].command
+    assert [page.name for page in ui.pages(EMBEDDED | {"PREFECT_API_URL": "http://x/api"})] == ["MLflow"]
+    assert ui.pages(servers) == []
+
+
+def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
+    page, other = serving("one"), serving("other")
+    with socket.create_server((ui.HOST, other.port)), pytest.raises(SetupError, match=f"port {other.port} is taken"):
+        ui.serve([page, other], tmp_path)
+
+    assert not answers(page)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_when_one_ends_by_itself_the_others_are_stopped(tmp_path: Path) -> None:
+    page, broken = serving("one"), ui.Page("broken", free_port(), ("-c", "import sys; sys.exit('no such store')"))
+
+    with pytest.raises(SetupError, match="broken ended by itself, status 1"):
+        ui.serve([page, broken], tmp_path)
+
+    assert not answers(page)
+    assert (tmp_path / "broken-page.log").read_text() == "no such store\n"
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_both_pages_answer_until_they_are_told_to_stop(tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / ".preface").mkdir()
+    (tmp_path / "params.yaml").touch()
+    mlflow, prefect = free_port(), free_port()
+    code = (
+        "import os, pathlib; from flows import places, ui; root = places.enter();"
+        f"ui.serve(ui.pages(os.environ, {mlflow}, {prefect}), root / '.preface')"
+    )
+    running = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        assert running.stdout is not None
+        said = [running.stdout.readline() for _ in range(3)]
+        assert "Ctrl-C stops" in said[-1]
+        for address in (f"http://{ui.HOST}:{mlflow}/", f"http://{ui.HOST}:{prefect}/api/health"):
+            with urllib.request.urlopen(address, timeout=20) as answer:
+                assert answer.status == 200
+    finally:
+        running.send_signal(how)
+        assert running.communicate(timeout=30)[0] == "stopped\n"
+
+    assert running.returncode == 0
+    time.sleep(0.2)
+    assert not any(answers(ui.Page("gone", port, ())) for port in (mlflow, prefect))
+    assert {path.name for path in tmp_path.iterdir()} == {".preface", "params.yaml"}
