@@ -31,6 +31,7 @@ def fingerprint(task: TaskParams, method: MethodName, base_hash: str, data_hash:
         "template": task.template,
         "labels": list((task.data.labels or {}).items()),  # their order counts where a prompt starts from them
         "max_tokens": task.data.max_tokens,
+        "max_new_tokens": task.max_new_tokens,
         "method": method,
         "settings": task.settings(method).model_dump(mode="json"),
         "recipe": RECIPE,

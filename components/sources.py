@@ -280,4 +280,4 @@ if __name__ == "__main__":
     try:
         _stage(sys.argv[1])
     except PrefaceError as error:
-        sys.exit(str(error))
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -5,7 +5,6 @@ Pure but for asking git and the installed distributions who they are. Writes not
 
 from __future__ import annotations
 
-import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from components.base_support import KVShape
 from components.params import MethodName, TaskParams
 from components.report import Report
 from flows.data_step import DataVersion
+from registry.lifecycle import git_commit
 from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
 
 # Those whose version can change an adapter or its scores.
@@ -66,14 +66,3 @@ def draft(
         libraries={name: version(name) for name in LIBRARIES},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def git_commit(root: Path) -> str:
-    """The commit that is checked out at ``root``, empty outside a checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip() if found.returncode == 0 else ""

@@ -31,7 +31,7 @@ def retrain(root: str, task: str, method: MethodName | None = None, force: bool 
         force: train although the fingerprint is registered.
     """
     data = steps.prepare_data(root, task)
-    job = steps.plan(root, task, method, data)
+    job = steps.plan(root, task, method, force, data)
     known = steps.registered(job)
     if known and not force:
         return _end(
@@ -40,9 +40,12 @@ def retrain(root: str, task: str, method: MethodName | None = None, force: bool 
     run = steps.open_run(job)
     with steps.closing(run):
         adapter = steps.train_adapter(job, run)
-        report = steps.evaluate_adapter(job, adapter)
+        report = steps.evaluate_adapter(job, adapter, steps.champion(job))
         decision = steps.gate(job, report)
-        version = steps.register_version(job, run, adapter, report, decision)
+        made = steps.register_version(job, run, adapter, report, decision)
+    version = made.number
+    if made.duplicate_of:
+        return _end("Duplicate", job, version, f"version {made.duplicate_of} came first out of another run of the same")
     if not decision.passed:
         return _end("GateRefused", job, version, f"version {version} was registered, not staged: {decision.reasons}")
     if job.params.promotion == "auto":

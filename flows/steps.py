@@ -48,6 +48,7 @@ class Job(Record):
     base: BaseParams
     data: data_step.DataVersion
     fingerprint: str
+    forced: bool
 
     @property
     def folder(self) -> Path:
@@ -72,8 +73,22 @@ class Job(Record):
         )
 
 
+class Registered(Record):
+    """A candidate's version; ``duplicate_of`` the version that another run registered from exactly the same."""
+
+    number: int
+    duplicate_of: str = ""
+
+
+class InProduction(Record):
+    """The champion and where its adapter folder lies."""
+
+    number: int
+    folder: Path
+
+
 class Outcome(Record):
-    """How a run ended. result: Unchanged, Staged, Promoted or GateRefused."""
+    """How a run ended. result: Unchanged, Duplicate, Staged, Promoted or GateRefused."""
 
     task: str
     method: MethodName
@@ -115,13 +130,15 @@ def prepare_data(root: str, task: str) -> data_step.DataVersion:
 
 
 @_step(name="plan")
-def plan(root: str, task: str, method: MethodName | None, data: data_step.DataVersion) -> Job:
+def plan(root: str, task: str, method: MethodName | None, force: bool, data: data_step.DataVersion) -> Job:
     """Read params.yaml and settle what would be trained."""
     settings = params_file.load(Path(root) / "params.yaml")
     chosen = settings.task(task)
     used, base = method or chosen.method, settings.bases[chosen.base]
     mark = fingerprint(chosen, used, base.hash, data.content_hash)
-    return Job(root=Path(root), task=task, params=chosen, method=used, base=base, data=data, fingerprint=mark)
+    return Job(
+        root=Path(root), task=task, params=chosen, method=used, base=base, data=data, fingerprint=mark, forced=force
+    )
 
 
 @_network_step("look for the fingerprint")
@@ -182,8 +199,16 @@ def train_adapter(job: Job, run: str) -> Path:
     return file
 
 
+@_network_step("fetch the champion")
+def champion(job: Job) -> InProduction | None:
+    """Today's Production version, fetched to be asked the candidate's test rows."""
+    store = Store()
+    found = lifecycle.current(store, job.task, "Production")
+    return InProduction(number=found.number, folder=store.download(found)) if found else None
+
+
 @_step(name="evaluate")
-def evaluate_adapter(job: Job, adapter: Path) -> Path:
+def evaluate_adapter(job: Job, adapter: Path, rival: InProduction | None) -> Path:
     """Score the candidate, the baselines and the champion on the held-out test split."""
     import torch
     from safetensors.torch import load_file
@@ -193,12 +218,15 @@ def evaluate_adapter(job: Job, adapter: Path) -> Path:
     from components.template import Template
 
     base = _base(job.base_folder, job.base.hash, job.params.base)
-    champion, version, reason = None, None, ""
-    if found := lifecycle.current(Store(), job.task, "Production"):
-        version, stored = found.number, artifact.read(Store().download(found))
+    answers, reason = None, ""
+    if rival:
+        stored = artifact.read(rival.folder)
         said, labels = stored.manifest, job.params.data.labels
         if said.base.hash != job.base.hash:
-            reason = f"it needs the base {said.base.hash}, the candidate's is {job.base.hash}"
+            reason = (
+                f"it needs the base {said.base.hash}, the candidate's is {job.base.hash}; take the "
+                "champion rules out of the gate for the first version on a new base"
+            )
         elif set(said.labels or ()) != set(labels or ()):
             reason = (
                 f"it answers with the labels {sorted(said.labels or ())}, the candidate with {sorted(labels or ())}"
@@ -206,10 +234,11 @@ def evaluate_adapter(job: Job, adapter: Path) -> Path:
         else:
             prefix = from_artifact(base, said.method, torch.from_numpy(stored.tensor))
             own_wording = Template(said.template, said.labels, said.max_tokens)
-            champion = partial(answer, base, prefix, own_wording, max_new_tokens=said.max_new_tokens)
+            answers = partial(answer, base, prefix, own_wording, max_new_tokens=said.max_new_tokens)
     report = evaluate(
         base, job.task, job.params, job.method, read_examples(job.examples_folder),
-        from_artifact(base, job.method, load_file(adapter)[artifact.TENSOR]), champion, version, reason,
+        from_artifact(base, job.method, load_file(adapter)[artifact.TENSOR]),
+        answers, rival.number if rival else None, reason,
     )  # fmt: skip
     file = job.folder / "report.json"
     file.write_text(report.model_dump_json(indent=1), encoding="utf-8")
@@ -230,7 +259,7 @@ def gate(job: Job, report_file: Path) -> Decision:
 
 
 @_network_step("register")
-def register_version(job: Job, run: str, adapter: Path, report_file: Path, decision: Decision) -> int:
+def register_version(job: Job, run: str, adapter: Path, report_file: Path, decision: Decision) -> Registered:
     """Write the adapter folder, register it with its report, and clear the run's own folder."""
     from safetensors.numpy import load_file
 
@@ -244,9 +273,9 @@ def register_version(job: Job, run: str, adapter: Path, report_file: Path, decis
     )  # fmt: skip
     artifact.write(folder, load_file(adapter)[artifact.TENSOR], said)
     store.log_files(run, [report_file], lifecycle.GATE_FOLDER)
-    version = lifecycle.register(store, folder, run, verdict, job.data.dvc_md5)
+    version = lifecycle.register(store, folder, run, verdict, job.data.dvc_md5, forced=job.forced)
     shutil.rmtree(job.folder)
-    return version.number
+    return Registered(number=version.number, duplicate_of=version.tag("duplicate_of"))
 
 
 @_network_step("promote")

@@ -224,7 +224,7 @@ def _move(
         host=socket.gethostname(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=reason,
-        git_commit=_git_commit(),
+        git_commit=git_commit(),
     )
     number = store.append_release(task, release)
     line = effective(store.releases(task))
@@ -267,10 +267,12 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _git_commit() -> str:
-    """The commit of the folder that the command ran in, empty outside a checkout."""
+def git_commit(folder: Path | None = None) -> str:
+    """The commit that is checked out in a folder, this one if none is given; empty outside a checkout."""
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return found.stdout.strip()
+    return found.stdout.strip() if found.returncode == 0 else ""

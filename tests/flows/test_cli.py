@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import numpy as np
@@ -215,6 +216,48 @@ class TestRegistry:
         assert "movie-sentiment@1 is in Production" in done.stdout
         assert done.stderr == ""
         assert seconds < 5
+
+
+class TestRetrain:
+    """What the command makes of how a run ended; the run itself is another file's matter."""
+
+    @pytest.fixture
+    def ended(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+        """Let the run end so: ``ended("GateRefused")``."""
+        from flows.steps import Outcome
+
+        store = SimpleNamespace(version=lambda task, number: number)
+        monkeypatch.setattr("registry.store.Store", lambda: store)
+        monkeypatch.setattr("flows.evidence.scores", lambda store, version: [{"contestant": "candidate"}])
+
+        def end(result: str) -> None:
+            outcome = Outcome(task="movie-sentiment", method="prompt", result=result, version=4, message="so it ended")
+            monkeypatch.setattr("flows.retrain.run", lambda *_: outcome)
+
+        return end
+
+    @pytest.mark.parametrize(
+        ("result", "then"), [("Staged", "preface promote movie-sentiment"), ("Unchanged", "preface status")]
+    )
+    def test_it_shows_the_scores_how_it_ended_and_what_is_next(
+        self, call: Call, ended: Callable[[str], None], result: str, then: str
+    ) -> None:
+        ended(result)
+
+        said = call("retrain", "movie-sentiment")
+
+        assert (said.exit_code, said.stderr) == (0, "")
+        assert "candidate" in said.stdout
+        assert f"so it ended\nnext: {then}" in said.stdout
+
+    def test_a_refusal_is_1_and_says_where_to_look(self, call: Call, ended: Callable[[str], None]) -> None:
+        ended("GateRefused")
+
+        said = call("retrain", "movie-sentiment")
+
+        assert said.exit_code == 1
+        assert "candidate" in said.stdout
+        assert said.stderr == "error: so it ended; see `preface show movie-sentiment@4`\n"
 
 
 def test_a_store_that_is_down_is_one_line(call: Call, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
