@@ -7,6 +7,7 @@ says why), 2 wrong usage.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -86,6 +87,7 @@ def retrain(task: str, method: MethodName | None, force: bool) -> Outcome:
     """
     root = places.enter()
     params_file.load(root / "params.yaml").task(task)  # a misspelt name is told before anything slow
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect itself makes the last folder alone
     from flows import evidence, run_log
     from flows import retrain as flow
     from registry.store import Store

@@ -224,6 +224,7 @@ class TestRetrain:
     @pytest.fixture
     def ended(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         """Let the run end so: ``ended("GateRefused")``."""
+        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True)  # this test imports Prefect before the command does
         from flows.steps import Outcome
 
         store = SimpleNamespace(version=lambda task, number: number)
