@@ -13,6 +13,7 @@ from rich.table import Table
 
 Row = Mapping[str, object]
 NOTHING = "-"
+SHORT = 20
 
 
 def show(rows: Sequence[Row], *, as_json: bool = False, empty: str = "nothing here") -> None:
@@ -26,9 +27,11 @@ def show(rows: Sequence[Row], *, as_json: bool = False, empty: str = "nothing he
         click.echo(empty)
     else:
         keys = [key for key in rows[0] if any(_cell(row.get(key)) != NOTHING for row in rows)]
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         for key in keys:
-            table.add_column(key.replace("_", " "), overflow="fold")
+            # Where a terminal is narrow, long texts give way and names stay whole.
+            short = max(len(_cell(row.get(key))) for row in rows) <= SHORT
+            table.add_column(key.replace("_", " "), overflow="fold", no_wrap=short)
         for row in rows:
             table.add_row(*(escape(_cell(row.get(key))) for key in keys))
         _print(table)

@@ -21,7 +21,7 @@ def data_row(report: Mapping[str, Any]) -> Row:
         "rows": report["rows_read"],
         **{split: entry["rows"] for split, entry in report["splits"].items()},
         "dropped": ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in dropped.items()) or "none",
-        "truncated": report["rows_truncated"],
+        "truncated": report["rows_truncated"] or None,
         "content": report["content_hash"][:12],
     }
 

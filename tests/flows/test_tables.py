@@ -29,6 +29,20 @@ def test_people_get_whole_lines_without_empty_columns(capsys: pytest.CaptureFixt
     assert second.split() == ["c", "-", "y"]
 
 
+def test_on_a_narrow_terminal_long_texts_give_way_and_names_stay_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "60"}.items():
+        monkeypatch.setenv(name, value)
+
+    tables.show([{"task": "movie-sentiment", "reason": "many words " * 20, "effect": "in Production"}])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[1:])) <= 60
+    assert lines[2].startswith("movie-sentiment ")
+    assert lines[2].endswith(" in Production")
+
+
 def test_nothing_is_said_in_words_or_as_an_empty_list(capsys: pytest.CaptureFixture[str]) -> None:
     tables.show([], empty="no task")
     tables.show([], as_json=True, empty="no task")
