@@ -54,18 +54,29 @@ class Progress:
 def save_checkpoint(
     file: Path, progress: Progress, method: Method, optimizer: torch.optim.Optimizer, settings: TrainingParams
 ) -> None:
-    """Replace the checkpoint in one rename: a reader sees the old one or the new one, whole."""
+    """Replace the checkpoint in one rename: a reader sees the old one or the new one, whole.
+
+    Raises:
+        TrainingError: the disk would not take it; the last checkpoint stands.
+    """
     tensors = {f"now.{name}": tensor.detach().contiguous() for name, tensor in method.state_dict().items()}
     tensors |= {f"best.{name}": tensor.contiguous() for name, tensor in progress.best_state.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     counters = {name: value for name, value in asdict(progress).items() if name != "best_state"}
     header = {"progress": json.dumps(counters), "settings": settings.model_dump_json()}
-    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary, metadata=header)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         os.replace(temporary, file)
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(
+            f"{file} could not be written at step {progress.step} ({error}); make room there and run the same command "
+            "again: it goes on from the last checkpoint"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

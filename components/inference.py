@@ -19,6 +19,8 @@ from components.template import Template
 
 # Padded tokens a batch: large enough to keep two cores or a GPU busy, small enough to bound memory.
 TOKEN_BUDGET = 2048
+# A virtual token takes up keys and values but no work: so many of them count as one token that is read.
+KEPT_PER_READ = 8
 
 
 def from_artifact(base: Base, method: MethodName, table: Tensor) -> KVPrefix:
@@ -49,7 +51,8 @@ def classify(
     labels = template.label_ids(tokenizer)
     rows = _token_rows(base, prefix, template, texts, max(map(len, labels.values())))
     scores: list[dict[str, float]] = [{} for _ in texts]
-    for batch in by_length([len(row) for row in rows], TOKEN_BUDGET):
+    kept = _longest(prefix) // KEPT_PER_READ
+    for batch in by_length([len(row) + kept for row in rows], TOKEN_BUDGET):
         ids, counts = pad([rows[i] for i in batch], base)
         decoder = Decoder.behind(base, _prefix_rows(prefix, batch))
         first = logits(base, last(decoder.read(ids, counts), counts)).log_softmax(-1)  # [B, V]
@@ -79,7 +82,8 @@ def generate(
     rows = _token_rows(base, prefix, template, texts, max_new_tokens)
     produced: list[list[int]] = [[] for _ in texts]
     # Keys and values of the answer weigh as much as those of the text: budget for both.
-    for batch in by_length([len(row) + max_new_tokens for row in rows], 2 * TOKEN_BUDGET):
+    kept = max_new_tokens + _longest(prefix) // KEPT_PER_READ
+    for batch in by_length([len(row) + kept for row in rows], 2 * TOKEN_BUDGET):
         ids, counts = pad([rows[i] for i in batch], base)
         decoder = Decoder.behind(base, _prefix_rows(prefix, batch))
         state, alive = last(decoder.read(ids, counts), counts), list(batch)
@@ -89,9 +93,9 @@ def generate(
             if not going:
                 break
             if len(going) < len(alive):
-                kept = torch.tensor(going, device=base.device)
-                decoder.keep(kept)
-                chosen, alive = chosen[kept], [alive[row] for row in going]
+                still = torch.tensor(going, device=base.device)
+                decoder.keep(still)
+                chosen, alive = chosen[still], [alive[row] for row in going]
             for i, token in zip(alive, chosen.tolist(), strict=True):
                 produced[i].append(token)
             one = torch.ones(len(alive), dtype=torch.long, device=base.device)
@@ -111,9 +115,13 @@ def answer(
 def _token_rows(
     base: Base, prefix: KVPrefix | Sequence[KVPrefix], template: Template, texts: Sequence[str], more: int
 ) -> list[list[int]]:
-    """Token ids of each filled template, refusing before any work what would pass the context."""
+    """Token ids of each filled template, refusing before any work what is empty or would pass the context."""
+    if not isinstance(prefix, KVPrefix) and len(prefix) != len(texts):
+        raise ValueError(f"{len(prefix)} prefixes for {len(texts)} texts; give one for all, or one for each")
     rows = [template.input_ids(base.words, text) for text in texts]
-    longest = prefix.length if isinstance(prefix, KVPrefix) else max((p.length for p in prefix), default=0)
+    if [] in rows:
+        raise DataError(f"text {rows.index([]) + 1} of {len(rows)} is empty, and so is the template around it")
+    longest = _longest(prefix)
     needed = longest + max(map(len, rows), default=0) + more
     if needed > base.shape.context:
         raise DataError(
@@ -123,7 +131,11 @@ def _token_rows(
     return rows
 
 
+def _longest(prefix: KVPrefix | Sequence[KVPrefix]) -> int:
+    return prefix.length if isinstance(prefix, KVPrefix) else max((one.length for one in prefix), default=0)
+
+
 def _prefix_rows(prefix: KVPrefix | Sequence[KVPrefix], batch: Sequence[int]) -> PrefixRows:
-    return (
-        PrefixRows.broadcast(prefix, len(batch)) if isinstance(prefix, KVPrefix) else PrefixRows.gather(prefix, batch)
-    )
+    if isinstance(prefix, KVPrefix):
+        return PrefixRows.broadcast(prefix, len(batch))
+    return PrefixRows.gather([prefix[i] for i in batch], range(len(batch)))

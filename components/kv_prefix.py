@@ -19,7 +19,7 @@ from transformers import DynamicCache
 
 from components.base_model import Base
 from components.base_support import KVShape
-from components.errors import ArtifactError
+from components.errors import ArtifactError, DataError
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,20 @@ class KVPrefix:
 
         Returns:
             A prefix in the base's dtype, on its device.
+
+        Raises:
+            ArtifactError: the vectors were made for another width of base.
+            DataError: there are none, or so many that no text could follow.
         """
+        if embeddings.dim() != 2 or embeddings.shape[1] != base.shape.hidden:
+            raise ArtifactError(
+                f"prompt table is {list(embeddings.shape)}; this base needs [P, {base.shape.hidden}]: use its own base"
+            )
+        if not 0 < len(embeddings) < base.shape.context:
+            raise DataError(
+                f"a prefix of {len(embeddings)} tokens; this base takes 1 to {base.shape.context - 1} and a text "
+                "behind them: change the instruction or virtual_tokens"
+            )
         rows = embeddings.to(base.device, base.dtype).unsqueeze(0)  # [1, P, H]
         positions = torch.arange(rows.shape[1], device=base.device).unsqueeze(0)
         cache = DynamicCache()
@@ -103,7 +116,7 @@ class KVPrefix:
         """The keys and values of a text's tokens, without gradient."""
         with torch.no_grad():
             table = base.model.get_input_embeddings()
-            return cls.from_embeddings(base, table(torch.tensor(list(ids), device=base.device)))
+            return cls.from_embeddings(base, table(torch.tensor(list(ids), dtype=torch.long, device=base.device)))
 
 
 def layers_of(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:

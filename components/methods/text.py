@@ -16,7 +16,8 @@ from components.template import Template, ids_of
 
 def text_ids(base: Base, text: str) -> list[int]:
     """Ids of a text that opens the sequence: behind the begin token where the base's tokenizer puts one."""
-    begin = [token for token in base.tokenizer("").input_ids[:1] if token == base.tokenizer.bos_token_id]
+    # Asked of a letter, since of nothing some tokenizers make an end token, which may be the begin token too.
+    begin = [token for token in base.tokenizer("a").input_ids[:1] if token == base.tokenizer.bos_token_id]
     return [*begin, *ids_of(base.words, text)]
 
 
