@@ -202,9 +202,14 @@ def train_adapter(job: Job, run: str) -> Path:
 @_network_step("fetch the champion")
 def champion(job: Job) -> InProduction | None:
     """Today's Production version, fetched to be asked the candidate's test rows."""
-    store = Store()
+    store, folder = Store(), job.folder / "champion"
     found = lifecycle.current(store, job.task, "Production")
-    return InProduction(number=found.number, folder=store.download(found)) if found else None
+    if found is None:
+        return None
+    # A store takes its downloads away with it: the next step needs a copy that stays.
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(store.download(found), folder)
+    return InProduction(number=found.number, folder=folder)
 
 
 @_step(name="evaluate")
