@@ -7,6 +7,7 @@ split. A generation task has neither majority nor linear. This module never sees
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from components.kv_prefix import KVPrefix
 from components.methods.text import hard_prompt, in_context_ids
 from components.params import TaskParams
 from components.template import Template
+
+log = logging.getLogger("preface.baselines")
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ def run(
         found["linear"] = linear(train, texts)
     prompts = {text.strip(): hard_prompt(base, text) for text in task.baselines.hard_prompts}
     if prompts:
+        log.info("hard_prompt: %d written instructions on %d validation rows", len(prompts), len(validation))
         found["hard_prompt"] = _best_of(base, task, template, prompts, validation, texts)
     asked = [*texts, *(example.text for example in validation)]
     shots = dict(_in_context(base, task, template, train, asked))
     if shots:
+        log.info("in_context: %s on %d validation rows", " and ".join(shots), len(validation))
         found["in_context"] = _best_of(base, task, template, shots, validation, texts)
     return found
 

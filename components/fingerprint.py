@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from components.params import MethodName, TaskParams
 
 # Raised by hand whenever training would give another adapter from the same inputs; a golden-loss test guards it. It
 # stands here and not in training.py so that a run with nothing to do need not import torch.
 RECIPE = 1
+# The same for components/baselines.py.
+BASELINES_RECIPE = 1
 
 
 def fingerprint(task: TaskParams, method: MethodName, base_hash: str, data_hash: str, start: str | None = None) -> str:
@@ -24,7 +27,26 @@ def fingerprint(task: TaskParams, method: MethodName, base_hash: str, data_hash:
         data_hash: the content hash of the prepared rows.
         start: digest of the adapter that training starts from, None for a cold start.
     """
-    parts = {
+    return _hash(
+        {
+            **_asked(task, base_hash, data_hash),
+            "method": method,
+            "settings": task.settings(method).model_dump(mode="json"),
+            "recipe": RECIPE,
+            "start": start,
+        }
+    )
+
+
+def baselines_fingerprint(task: TaskParams, base_hash: str, data_hash: str) -> str:
+    """sha256 over everything that the baselines' answers follow from; no method is in it, they train no adapter."""
+    measured = {"baselines": task.baselines.model_dump(mode="json"), "recipe": BASELINES_RECIPE}
+    return _hash({**_asked(task, base_hash, data_hash), **measured})
+
+
+def _asked(task: TaskParams, base_hash: str, data_hash: str) -> dict[str, Any]:
+    """What every contestant has in common: base, rows and wording."""
+    return {
         "base": base_hash,
         "data": data_hash,
         "instruction": task.instruction,
@@ -32,9 +54,8 @@ def fingerprint(task: TaskParams, method: MethodName, base_hash: str, data_hash:
         "labels": list((task.data.labels or {}).items()),  # their order counts where a prompt starts from them
         "max_tokens": task.data.max_tokens,
         "max_new_tokens": task.max_new_tokens,
-        "method": method,
-        "settings": task.settings(method).model_dump(mode="json"),
-        "recipe": RECIPE,
-        "start": start,
     }
+
+
+def _hash(parts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -6,10 +6,10 @@ Test rows are answered here and nowhere else, and nothing is chosen by them. Wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from components import baselines
 from components.base_model import Base
+from components.baselines import Answers
 from components.data import Examples
 from components.evaluation import Scored, lead, score
 from components.gates import Champion
@@ -56,6 +56,7 @@ def evaluate(
     method: MethodName,
     examples: Examples,
     prefix: KVPrefix,
+    measured: Mapping[str, Answers],
     champion: Callable[[Sequence[str]], list[str]] | None = None,
     champion_version: int | None = None,
     champion_reason: str = "",
@@ -64,6 +65,7 @@ def evaluate(
 
     Args:
         prefix: the candidate's.
+        measured: what each baseline answered to the test rows, in their order (``baselines.run``).
         champion: what the version in Production answers to texts, in its own wording, if it can be compared.
         champion_version: its version, also when it could not be compared; ``champion_reason`` then says why.
     """
@@ -76,7 +78,6 @@ def evaluate(
     def beside(other: Scored, choice: str = "") -> Scored:
         return other.model_copy(update={"choice": choice, "lead": lead(candidate, other)})
 
-    measured = baselines.run(base, task, template, examples.of("train"), examples.of("validation"), texts)
     return Report(
         task=name,
         method=method,

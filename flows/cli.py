@@ -21,7 +21,7 @@ from components.params import MethodName
 from flows import places, tables
 
 if TYPE_CHECKING:
-    from flows.steps import Outcome
+    from flows.job import Outcome
     from registry.lifecycle import Moved
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")

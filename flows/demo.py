@@ -19,7 +19,7 @@ from flows import tables
 
 if TYPE_CHECKING:
     from components.examples import Example
-    from flows.steps import Outcome
+    from flows.job import Outcome
     from registry.lifecycle import Moved
 
 Command = Callable[[list[str]], Any]

@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 from components.errors import PrefaceError
 from components.params import MethodName
 from flows import steps
-from flows.steps import Outcome
+from flows.job import Job, Outcome
 
 
 @flow(name="retrain", flow_run_name="{task}", persist_result=False)
@@ -40,7 +40,7 @@ def retrain(root: str, task: str, method: MethodName | None = None, force: bool 
     run = steps.open_run(job)
     with steps.closing(run):
         adapter = steps.train_adapter(job, run)
-        report = steps.evaluate_adapter(job, adapter, steps.champion(job))
+        report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
         decision = steps.gate(job, report)
         made = steps.register_version(job, run, adapter, report, decision)
     version = made.number
@@ -54,7 +54,7 @@ def retrain(root: str, task: str, method: MethodName | None = None, force: bool 
     return _end("Staged", job, version, f"version {version} passed its gate and waits in Staging")
 
 
-def _end(name: str, job: steps.Job, version: int, message: str) -> State[Any]:
+def _end(name: str, job: Job, version: int, message: str) -> State[Any]:
     outcome = Outcome(task=job.task, method=job.method, result=name, version=version, message=message)
     ending = Failed if name == "GateRefused" else Completed
     state: State[Any] = ending(name=name, message=f"{job.task}: {message}", data=outcome)

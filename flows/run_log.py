@@ -12,6 +12,7 @@ import time
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
+OURS = "preface"  # training and evaluation log below this name
 RUNS = ("prefect.flow_runs", "prefect.task_runs")
 ENDED = "Finished in state "
 STARTING = "Starting temporary server"  # some seconds pass before the next line
@@ -30,8 +31,9 @@ class OneLine(logging.Formatter):
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    """Runs tell what they do; the server behind them and other libraries only what went wrong."""
-    return record.name in RUNS or record.levelno >= logging.WARNING or record.getMessage().startswith(STARTING)
+    """Runs and our own work tell what they do; the server behind them and other libraries only what went wrong."""
+    ours = record.name in RUNS or record.name.startswith(f"{OURS}.")
+    return ours or record.levelno >= logging.WARNING or record.getMessage().startswith(STARTING)
 
 
 def shorten() -> None:
@@ -42,3 +44,4 @@ def shorten() -> None:
         if isinstance(handler, PrefectConsoleHandler):
             handler.setFormatter(OneLine())
             handler.addFilter(_worth_a_line)
+    logging.getLogger(OURS).setLevel(logging.INFO)

@@ -7,9 +7,12 @@ cache. Only steps that touch a network are retried, and only for its faults.
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +23,15 @@ from prefect.cache_policies import NO_CACHE
 
 from components import params as params_file
 from components.base_hash import require
-from components.base_model import bases_folder
 from components.data import read_examples
 from components.errors import SourceUnavailable, StoreUnavailable
 from components.fingerprint import fingerprint
 from components.gates import Decision, decide
-from components.params import BaseParams, MethodName, Record, TaskParams
+from components.params import MethodName
 from flows import data_step
 from flows.candidate import draft
 from flows.gate_page import gate_markdown, report_rows
+from flows.job import InProduction, Job, Registered
 from flows.metric_log import MetricLog
 from registry import artifact, lifecycle
 from registry.store import Store
@@ -36,70 +39,6 @@ from registry.store import Store
 if TYPE_CHECKING:
     from components.base_model import Base
     from components.report import Report
-
-
-class Job(Record):
-    """One retraining, settled before anything is trained."""
-
-    root: Path
-    task: str
-    params: TaskParams
-    method: MethodName
-    base: BaseParams
-    data: data_step.DataVersion
-    fingerprint: str
-    forced: bool
-
-    @property
-    def folder(self) -> Path:
-        """Where the run keeps its checkpoint, adapter and report until they are registered."""
-        return self.root / ".preface" / "runs" / self.fingerprint[:16]
-
-    @property
-    def base_folder(self) -> Path:
-        """The materialised base."""
-        return bases_folder(self.root) / self.params.base
-
-    @property
-    def examples_folder(self) -> Path:
-        """The prepared rows."""
-        return self.root / "data" / "prepared" / self.task
-
-    def why_unchanged(self, version: int) -> str:
-        """Why a version of the same fingerprint makes training pointless."""
-        return (
-            f"version {version} was trained by {self.method} tuning on the same data ({self.data.content_hash[:12]}), "
-            f"base ({self.base.hash[:12]}) and settings (fingerprint {self.fingerprint[:12]})"
-        )
-
-
-class Registered(Record):
-    """A candidate's version; ``duplicate_of`` the version that another run registered from exactly the same."""
-
-    number: int
-    duplicate_of: str = ""
-
-
-class InProduction(Record):
-    """The champion and where its adapter folder lies."""
-
-    number: int
-    folder: Path
-
-
-class Outcome(Record):
-    """How a run ended. result: Unchanged, Duplicate, Staged, Promoted or GateRefused."""
-
-    task: str
-    method: MethodName
-    result: str
-    version: int
-    message: str
-
-    @property
-    def refused(self) -> bool:
-        """Whether the gate turned the candidate down."""
-        return self.result == "GateRefused"
 
 
 def _network_fault(_task: object, _run: object, state: Any) -> bool:
@@ -199,6 +138,21 @@ def train_adapter(job: Job, run: str) -> Path:
     return file
 
 
+@_step(name="measure baselines")
+def measure_baselines(job: Job) -> Path:
+    """Ask the baselines the test rows; once, for as long as base, rows and wording are the same."""
+    from components import baselines
+    from components.report import wording
+
+    file, examples = job.baselines_file, read_examples(job.examples_folder)
+    if not file.exists():
+        base, texts = _base(job.base_folder, job.base.hash, job.params.base), [row.text for row in examples.of("test")]
+        rows = examples.of("train"), examples.of("validation")
+        found = baselines.run(base, job.params, wording(job.params), *rows, texts)
+        _write(file, json.dumps({name: asdict(answers) for name, answers in found.items()}, indent=1))
+    return file
+
+
 @_network_step("fetch the champion")
 def champion(job: Job) -> InProduction | None:
     """Today's Production version, fetched to be asked the candidate's test rows."""
@@ -213,11 +167,12 @@ def champion(job: Job) -> InProduction | None:
 
 
 @_step(name="evaluate")
-def evaluate_adapter(job: Job, adapter: Path, rival: InProduction | None) -> Path:
+def evaluate_adapter(job: Job, adapter: Path, baselines: Path, rival: InProduction | None) -> Path:
     """Score the candidate, the baselines and the champion on the held-out test split."""
     import torch
     from safetensors.torch import load_file
 
+    from components.baselines import Answers
     from components.inference import answer, from_artifact
     from components.report import evaluate
     from components.template import Template
@@ -243,11 +198,10 @@ def evaluate_adapter(job: Job, adapter: Path, rival: InProduction | None) -> Pat
     report = evaluate(
         base, job.task, job.params, job.method, read_examples(job.examples_folder),
         from_artifact(base, job.method, load_file(adapter)[artifact.TENSOR]),
+        {name: Answers(**given) for name, given in json.loads(baselines.read_text(encoding="utf-8")).items()},
         answers, rival.number if rival else None, reason,
     )  # fmt: skip
-    file = job.folder / "report.json"
-    file.write_text(report.model_dump_json(indent=1), encoding="utf-8")
-    return file
+    return _write(job.folder / "report.json", report.model_dump_json(indent=1))
 
 
 @_step(name="gate")
@@ -270,7 +224,7 @@ def register_version(job: Job, run: str, adapter: Path, report_file: Path, decis
 
     base, store = _base(job.base_folder, job.base.hash, job.params.base), Store()
     verdict, folder = job.folder / "gate.json", job.folder / "adapter"
-    verdict.write_text(decision.model_dump_json(indent=1), encoding="utf-8")
+    _write(verdict, decision.model_dump_json(indent=1))
     report = _report(report_file)
     store.log_metrics(run, [(f"test_{name}", value, 0) for name, value in report.candidate.metrics.items()])
     said = draft(
@@ -287,6 +241,14 @@ def register_version(job: Job, run: str, adapter: Path, report_file: Path, decis
 def promote_version(job: Job, version: int) -> None:
     """Put a version that passed into Production, as params.yaml asks for this task."""
     lifecycle.promote(Store(), job.task, version, reason="promotion: auto", base_hash=job.base.hash)
+
+
+def _write(file: Path, text: str) -> Path:
+    """Whole or not at all: a file that is there is complete."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    return part.replace(file)
 
 
 def _report(file: Path) -> Report:

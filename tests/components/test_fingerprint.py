@@ -97,3 +97,23 @@ def test_it_needs_no_torch() -> None:
     code = f"import sys, components.fingerprint; print(*(m for m in {heavy} if m in sys.modules))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"method": "prefix"}, True),
+        ({"prompt": {"virtual_tokens": 7}}, True),
+        ({"template": "{text}!"}, False),
+        ({"instruction": "Say it!"}, False),
+        ({"baselines": {"in_context": [1]}}, False),
+    ],
+)
+def test_baselines_are_asked_again_only_when_their_answers_could_differ(change: dict[str, Any], same: bool) -> None:
+    first, changed = (
+        module.baselines_fingerprint(TaskParams.model_validate(task), "b" * 64, "d" * 64)
+        for task in (TASK, TASK | change)
+    )
+    assert (first == changed) is same
+    assert module.baselines_fingerprint(TaskParams.model_validate(TASK), "c" * 64, "d" * 64) != first
+    assert module.baselines_fingerprint(TaskParams.model_validate(TASK), "b" * 64, "e" * 64) != first

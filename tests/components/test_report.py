@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from components import baselines
 from components.base_hash import hash_base
 from components.base_model import Base, load
 from components.data import Examples
@@ -56,16 +57,23 @@ def said(base: Base, prefix: KVPrefix, task: TaskParams = GENERATION) -> list[st
     return answer(base, prefix, wording(task), TEXTS, task.max_new_tokens)
 
 
+def evaluated(base: Base, task: TaskParams, rows: Examples, prefix: KVPrefix, **given: Any) -> Report:
+    """As the flow does it: the baselines first, then the report."""
+    texts = [row.text for row in rows.of("test")]
+    measured = baselines.run(base, task, wording(task), rows.of("train"), rows.of("validation"), texts)
+    return evaluate(base, "mood", task, "prompt", rows, prefix, measured, **given)
+
+
 def report_of(base: Base, task: TaskParams = LABELLED, **given: Any) -> Report:
     prefix = hard_prompt(base, "a gripping film\n")
-    return evaluate(base, "mood", task, "prompt", examples(["bad", "good", "bad", "bad"]), prefix, **given)
+    return evaluated(base, task, examples(["bad", "good", "bad", "bad"]), prefix, **given)
 
 
 def test_a_choice_that_would_have_won_on_the_test_rows_is_not_taken(base: Base) -> None:
     """Planted: one prompt answers every validation row, the other every test row."""
     first, second = (said(base, hard_prompt(base, text)) for text in PROMPTS)
     assert first != second
-    found = evaluate(base, "mood", GENERATION, "prompt", examples(first, second), hard_prompt(base, PROMPTS[0]))
+    found = evaluated(base, GENERATION, examples(first, second), hard_prompt(base, PROMPTS[0]))
     assert found.baselines["hard_prompt"].choice == PROMPTS[1].strip()
     assert found.baselines["hard_prompt"].metrics["exact_match"] < 1.0
     assert found.candidate.metrics["exact_match"] == 1.0

@@ -227,7 +227,7 @@ class TestRetrain:
     def ended(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         """Let the run end so: ``ended("GateRefused")``."""
         Path(os.environ["PREFECT_HOME"]).mkdir(parents=True)  # this test imports Prefect before the command does
-        from flows.steps import Outcome
+        from flows.job import Outcome
 
         store = SimpleNamespace(version=lambda task, number: number)
         monkeypatch.setattr("registry.store.Store", lambda: store)

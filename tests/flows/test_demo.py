@@ -14,7 +14,7 @@ import pytest
 from components.errors import NothingToRollBackTo, PrefaceError, PromotionRefused, StoreUnavailable
 from components.examples import Example
 from flows import demo
-from flows.steps import Outcome
+from flows.job import Outcome
 from registry.lifecycle import Moved
 from registry.protocol import Version
 from registry.releases import Release
