@@ -79,7 +79,10 @@ def register(store: Store, folder: Path, run_id: str, report: Path, dvc_md5: str
     }
     description = (folder / artifact.CARD).read_text(encoding="utf-8").split("---\n", 2)[-1].strip()
     tags = {PREFIX + key: value for key, value in tags.items()}
-    version = store.register(manifest.task, folder, run_id, tags, description)
+    alike = store.by_fingerprint(manifest.task, manifest.fingerprint)
+    # A second try, after a store that was away for a moment, goes on with the version that the first one made.
+    version = next((v for v in alike if v.run_id == run_id and v.ready), None)
+    version = version or store.register(manifest.task, folder, run_id, tags, description)
     # Two runs of one fingerprint can pass each other unasked; then the lowest number is the one that counts.
     first = min(v.number for v in store.by_fingerprint(manifest.task, manifest.fingerprint) if v.ready)
     if first != version.number and not forced:

@@ -1,0 +1,173 @@
+"""The whole flow when something fails: what is tried again, what is told and kept, and where the next run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect.client.schemas.objects import StateType
+
+from components import training
+from components.errors import Diverged, NotFound, SourceError, SourceUnavailable, StoreUnavailable
+from flows.metric_log import MetricLog
+from registry.store import Store
+
+pytestmark = pytest.mark.flow
+Project = Any  # tests/flows/conftest.py; test modules are not packages
+TRIES = 4
+
+
+@pytest.fixture
+def steps_trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with every step of training."""
+    seen: list[int] = []
+    step = training._step
+
+    def counted(*arguments: Any) -> tuple[float, int]:
+        seen.append(1)
+        return step(*arguments)
+
+    monkeypatch.setattr(training, "_step", counted)
+    return seen
+
+
+def failing(name: str, error: Callable[[], Exception], patch: pytest.MonkeyPatch, times: int = 99) -> list[str]:
+    """Make a method of the store raise, the first ``times`` times; the list grows with every call."""
+    calls: list[str] = []
+    whole = getattr(Store, name)
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        calls.append(name)
+        if len(calls) <= times:
+            raise error()
+        return whole(*arguments, **named)
+
+    patch.setattr(Store, name, fail)
+    return calls
+
+
+def away() -> StoreUnavailable:
+    return StoreUnavailable("the tracking store does not answer (planted)")
+
+
+def assert_failed(project: Project, message: str) -> None:
+    """Prefect's run has failed, with our own line."""
+    run = project.prefect_run()
+    assert (run.state_type, run.state_name) == (StateType.FAILED, "Failed")
+    assert message in str(run.state.message)
+
+
+@pytest.mark.parametrize(("status", "kind", "tries"), [(503, SourceUnavailable, TRIES), (404, SourceError, 1)])
+def test_a_source_that_may_come_back_is_asked_again_and_no_other(
+    project: Project, site: Any, status: int, kind: type[Exception], tries: int
+) -> None:
+    project.change("tasks.film.data.source", site.put("/film.csv", status=status, head=True))
+
+    with pytest.raises(kind, match=str(status)):
+        project.retrain()
+
+    assert_failed(project, kind.__name__)
+    assert project.mlflow_runs() == []
+    asked = [line for line in site.asked if line.startswith("HEAD")]
+    assert len(asked) == tries
+
+
+def test_a_server_that_is_down_is_asked_again_and_then_told_in_one_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch, steps_trained: list[int]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    project.track("http://127.0.0.1:1")
+    asked = failing("by_fingerprint", away, monkeypatch, times=0)
+
+    with pytest.raises(StoreUnavailable, match=r"http://127\.0\.0\.1:1 does not answer") as caught:
+        project.retrain()
+
+    assert "\n" not in str(caught.value)
+    assert len(asked) == TRIES
+    assert steps_trained == []
+    assert_failed(project, "StoreUnavailable")
+
+
+def test_a_store_that_goes_down_after_training_costs_no_second_training(
+    project: Project, monkeypatch: pytest.MonkeyPatch, steps_trained: list[int]
+) -> None:
+    with monkeypatch.context() as down:
+        asked = failing("register", away, down)
+        failing("end_run", lambda: StoreUnavailable("another line"), down)
+        with pytest.raises(StoreUnavailable, match="planted"):
+            project.retrain()
+    assert len(asked) == TRIES
+    assert len(steps_trained) == 20
+    assert {"adapter.safetensors", "report.json", "checkpoint.safetensors"} <= project.kept()
+    with pytest.raises(NotFound):
+        project.store.versions("film")
+
+    outcome = project.retrain()
+
+    assert (outcome.result, outcome.version) == ("Staged", 1)
+    assert len(steps_trained) == 20
+    assert project.kept() == set()
+    assert project.store.version("film", 1).run_id == project.mlflow_runs()[-1].info.run_id
+
+
+@pytest.mark.parametrize("method", ["log_files", "version", "set_alias"])
+def test_a_store_that_is_away_for_a_moment_delays_a_registration_and_no_more(
+    project: Project, monkeypatch: pytest.MonkeyPatch, method: str, steps_trained: list[int]
+) -> None:
+    from flows import steps
+
+    whole = steps.gate.fn
+
+    def gate(*arguments: Any) -> Any:
+        failing(method, away, monkeypatch, times=1)
+        return whole(*arguments)
+
+    monkeypatch.setattr(steps.gate, "fn", gate)  # the last step before
+
+    outcome = project.retrain()
+
+    assert (outcome.result, outcome.version) == ("Staged", 1)
+    [version] = project.store.versions("film")
+    assert (version.stage, version.aliases) == ("Staging", ("staging",))
+    assert len(steps_trained) == 20
+
+
+def test_diverged_training_registers_nothing(project: Project) -> None:
+    project.change("tasks.film.prefix.training.learning_rate", 1e30)
+
+    with pytest.raises(Diverged, match=r"not finite; lower training\.learning_rate") as caught:
+        project.retrain()
+
+    assert "\n" not in str(caught.value)
+    assert_failed(project, str(caught.value))
+    [run] = project.mlflow_runs()
+    assert run.info.status == "FAILED"
+    with pytest.raises(NotFound):
+        project.store.versions("film")
+
+
+@pytest.mark.parametrize("interruption", [RuntimeError("the plug was pulled"), KeyboardInterrupt()], ids=type)
+def test_an_interrupted_training_goes_on_from_its_checkpoint(
+    project: Project, monkeypatch: pytest.MonkeyPatch, interruption: BaseException, steps_trained: list[int]
+) -> None:
+    whole = MetricLog.__call__
+
+    def pull_the_plug(log: MetricLog, figures: dict[str, float], step: int) -> None:
+        if step == 13:
+            raise interruption
+        whole(log, figures, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricLog, "__call__", pull_the_plug)
+        with pytest.raises(type(interruption)):
+            project.retrain()
+    assert project.mlflow_runs()[0].info.status == "FAILED"
+    assert project.kept() == {"checkpoint.safetensors"}
+    steps_trained.clear()
+
+    outcome = project.retrain()
+
+    assert (outcome.result, outcome.version) == ("Staged", 1)
+    assert len(steps_trained) == 10  # the checkpoint stood at 10 of 20
+    assert project.kept() == set()
