@@ -162,7 +162,9 @@ def test_a_forced_version_may_be_promoted_and_an_unforced_duplicate_not(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.retrain()
-    forced = project.retrain(force=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("components.baselines.run", lambda *_: pytest.fail("the baselines are measured again"))
+        forced = project.retrain(force=True)
     assert (forced.result, forced.version) == ("Staged", 2)
     assert project.promote(2).stage == "Production"
 
