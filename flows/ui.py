@@ -58,7 +58,8 @@ def serve(found: list[Page], folder: Path) -> None:
     for page in found:
         if _answers(page):
             raise SetupError(f"port {page.port} is taken and {page.name} needs it; end what holds it, then 'make ui'")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Said for SIGINT too: a process that a script puts into the background begins with it ignored.
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in (signal.SIGINT, signal.SIGTERM)}
     running: dict[Page, subprocess.Popen[bytes]] = {}
     waiting = list(found)
     try:
@@ -81,7 +82,8 @@ def serve(found: list[Page], folder: Path) -> None:
     finally:
         for process in running.values():
             _stop(process)
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _answers(page: Page) -> bool:

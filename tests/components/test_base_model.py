@@ -116,7 +116,7 @@ def test_the_stage_makes_a_base_of_params_yaml(folder: Path, tmp_path: Path) -> 
     assert hash_base(tmp_path / "bases" / "tiny").value == bases["tiny"]["hash"]
     refused = stage("huge")
     assert refused.returncode == 1
-    assert refused.stderr == "params.yaml has no base 'huge'; it has ['tiny']\n"
+    assert refused.stderr == "ParamsError: params.yaml has no base 'huge'; it has ['tiny']\n"
 
 
 def test_where_bases_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
