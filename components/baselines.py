@@ -91,8 +91,11 @@ def _in_context(
     for count in task.baselines.in_context:
         solved = [(example.text, example.target) for example in turns[:count]]
         ids = in_context_ids(base, template, task.instruction, solved)
+        name = f"{len(solved)} example{'s' * (len(solved) > 1)}"
         if len(ids) <= room:
-            yield f"{len(solved)} example{'s' * (len(solved) > 1)}", KVPrefix.from_tokens(base, ids)
+            yield name, KVPrefix.from_tokens(base, ids)
+        else:
+            log.warning("in_context: %s left out, %d tokens where %d have room", name, len(ids), room)
 
 
 def _by_turns(train: Sequence[Example]) -> Iterator[Example]:

@@ -18,6 +18,9 @@ from transformers import DynamicCache
 from components.base_model import Base
 from components.kv_prefix import PrefixRows, layers_of
 
+# A virtual token takes up keys and values but no work: in a batch's budget so many of them count as one token read.
+KEPT_PER_READ = 8
+
 
 @dataclass
 class Decoder:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from components.base_model import Base
-from components.decoder import Decoder, by_length, last, logits, pad
+from components.decoder import KEPT_PER_READ, Decoder, by_length, last, logits, pad
 from components.errors import DataError
 from components.kv_prefix import KVPrefix, PrefixRows
 from components.params import MethodName
@@ -19,8 +19,6 @@ from components.template import Template
 
 # Padded tokens a batch: large enough to keep two cores or a GPU busy, small enough to bound memory.
 TOKEN_BUDGET = 2048
-# A virtual token takes up keys and values but no work: so many of them count as one token that is read.
-KEPT_PER_READ = 8
 
 
 def from_artifact(base: Base, method: MethodName, table: Tensor) -> KVPrefix:

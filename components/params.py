@@ -33,13 +33,17 @@ from components.records import Split as Split
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 
 
+# No prompt or prefix trains near the bound; far beyond it float32 itself overflows.
+LearningRate = Annotated[Positive, Field(le=100)]
+
+
 class TrainingParams(Record):
     """The loop's settings. Steps count optimizer steps of ``batch_size * accumulate`` rows."""
 
     steps: Count = 200
     batch_size: Count = 16
     accumulate: Count = 1
-    learning_rate: Positive
+    learning_rate: LearningRate
     warmup: Share = 0.1
     weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     clip_norm: Positive = 1.0
@@ -51,13 +55,13 @@ class TrainingParams(Record):
 class PromptTraining(TrainingParams):
     """The defaults that prompt tuning was measured best with."""
 
-    learning_rate: Positive = 0.01
+    learning_rate: LearningRate = 0.01
 
 
 class PrefixTraining(TrainingParams):
     """The defaults that prefix tuning was measured best with."""
 
-    learning_rate: Positive = 0.005
+    learning_rate: LearningRate = 0.005
 
 
 class PromptParams(Record):
@@ -83,7 +87,7 @@ class PrefixParams(Record):
 class BaselineParams(Record):
     """What every adapter is measured beside. Both choices are made on the validation split."""
 
-    hard_prompts: list[str] = Field(default_factory=list)
+    hard_prompts: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     in_context: list[Count] = Field(default_factory=lambda: [2, 4])
 
 

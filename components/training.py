@@ -21,7 +21,7 @@ from tqdm import tqdm
 from components.base_model import Base
 from components.batches import TrainingRow, collate, epoch_batches
 from components.checkpoint import Progress, load_checkpoint, save_checkpoint
-from components.decoder import Decoder, by_length, logits
+from components.decoder import KEPT_PER_READ, Decoder, by_length, logits
 from components.errors import Diverged, TrainingError
 from components.kv_prefix import KVPrefix, PrefixRows
 from components.methods import Method
@@ -70,9 +70,9 @@ def train(
         Diverged: a loss or gradient is not finite, or the loss grew far above where it began.
         TrainingError: no rows, too long rows, or a checkpoint of another run.
     """
-    check_rows(base, [*rows, *validation], method.prefix(base).length)
     if not rows or not validation:
         raise TrainingError(f"{len(rows)} training and {len(validation)} validation rows; each needs at least one")
+    check_rows(base, [*rows, *validation], len(method.folded()))
     began = time.monotonic()
     parameters = list(method.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -199,7 +199,8 @@ def _judge(
     """Validation loss; keeps the state if it is the best so far."""
     prefix = method.prefix(base)
     total, count = 0.0, 0
-    for batch in by_length([len(row.ids) for row in validation], VALIDATION_TOKENS):
+    kept = prefix.length // KEPT_PER_READ
+    for batch in by_length([len(row.ids) + kept for row in validation], VALIDATION_TOKENS):
         loss, labels = row_losses(base, prefix, [validation[i] for i in batch])
         total, count = total + loss.item(), count + labels
     mean = total / count

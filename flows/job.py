@@ -43,11 +43,13 @@ class Job(Record):
         """The prepared rows."""
         return self.root / "data" / "prepared" / self.task
 
-    def why_unchanged(self, version: int) -> str:
+    def why_unchanged(self, known: Registered) -> str:
         """Why a version of the same fingerprint makes training pointless."""
+        verdict = ", and its gate refused it" if known.refused else ""
         return (
-            f"version {version} was trained by {self.method} tuning on the same data ({self.data.content_hash[:12]}), "
-            f"base ({self.base.hash[:12]}) and settings (fingerprint {self.fingerprint[:12]})"
+            f"version {known.number} was trained by {self.method} tuning on the same "
+            f"data ({self.data.content_hash[:12]}), base ({self.base.hash[:12]}) and "
+            f"settings (fingerprint {self.fingerprint[:12]}){verdict}"
         )
 
 
@@ -55,6 +57,7 @@ class Registered(Record):
     """A candidate's version; ``duplicate_of`` the version that another run registered from exactly the same."""
 
     number: int
+    refused: bool = False
     duplicate_of: str = ""
 
 

@@ -35,7 +35,7 @@ def retrain(root: str, task: str, method: MethodName | None = None, force: bool 
     known = steps.registered(job)
     if known and not force:
         return _end(
-            "Unchanged", job, known, f"nothing to learn: {job.why_unchanged(known)}; --force trains all the same"
+            "Unchanged", job, known.number, f"nothing to learn: {job.why_unchanged(known)}; --force trains all the same"
         )
     run = steps.open_run(job)
     with steps.closing(run):

@@ -81,9 +81,11 @@ def plan(root: str, task: str, method: MethodName | None, force: bool, data: dat
 
 
 @_network_step("look for the fingerprint")
-def registered(job: Job) -> int | None:
+def registered(job: Job) -> Registered | None:
     """The version that was already trained from exactly this, if any."""
-    return min((v.number for v in Store().by_fingerprint(job.task, job.fingerprint) if v.ready), default=None)
+    alike = [version for version in Store().by_fingerprint(job.task, job.fingerprint) if version.ready]
+    first = min(alike, key=lambda version: version.number, default=None)
+    return Registered(number=first.number, refused=first.tag("gate") == "refused") if first else None
 
 
 @_network_step("open run")

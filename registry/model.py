@@ -126,7 +126,7 @@ def find_base(pin: BasePin) -> Path:
 
     bases = bases_folder(Path.cwd())
     named = bases / pin.name
-    others = sorted(path.parent for path in bases.glob("*/config.json") if path.parent != named)
+    others = sorted(path.parent for path in bases.glob("[!.]*/config.json") if path.parent != named)
     for folder in (named, *others):
         with contextlib.suppress(BaseError):
             if hash_base(folder).value == pin.hash:

@@ -135,12 +135,15 @@ def test_a_generation_task_has_neither_majority_nor_linear(base: Base) -> None:
     assert list(task.measured_baselines) == ["hard_prompt", "in_context"]
 
 
-def test_examples_that_do_not_fit_before_the_longest_text_are_left_out(tiny_base_folder: Callable[..., Path]) -> None:
+def test_examples_that_do_not_fit_before_the_longest_text_are_left_out(
+    tiny_base_folder: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     """On a base of learned positions one token too many is a crash, and after the training at that."""
     base = _loaded(tiny_base_folder("gpt2", n_positions=128))
     rows = [Example(str(i), text, "it works") for i, text in enumerate(TEXTS * 8)]
     task = task_of(baselines={"in_context": [40, 1]})
     assert baselines.run(base, task, wording(task), rows, rows[:2], TEXTS)["in_context"].choice == "1 example"
+    assert "in_context: 40 examples left out" in caplog.text
     only_long = task_of(baselines={"in_context": [40]})
     assert baselines.run(base, only_long, wording(only_long), rows, rows[:2], TEXTS) == {}
 

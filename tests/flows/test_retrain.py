@@ -209,6 +209,10 @@ def test_a_refused_candidate_is_kept_with_its_report_and_goes_nowhere(
     with pytest.raises(PromotionRefused, match="no version in Staging"):
         project.promote()
 
+    again = project.retrain()
+    assert again.result == "Unchanged"
+    assert "and its gate refused it; --force" in again.message
+
 
 def test_a_task_may_promote_by_itself_and_later_candidates_meet_the_champion(project: Project) -> None:
     """The champion answers in its own wording; one that cannot answer refuses the candidate."""

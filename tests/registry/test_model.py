@@ -126,6 +126,7 @@ class TestBase:
         (bases / "tiny").rename(bases / "renamed")
         (bases / "broken").mkdir()
         (bases / "broken" / "config.json").write_text("{")
+        shutil.copytree(bases / "broken", bases / ".half-written")
 
         assert len(load_production().predict(pd.DataFrame({"text": TEXTS}))) == 3
 
