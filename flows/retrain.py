@@ -5,7 +5,8 @@ ends green without training. A candidate that the gate refuses is registered all
 ends FAILED under the name GateRefused, told apart from a crash and never retried.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Prefect's runner pickles a served flow, and names that stand in
+# annotations alone would not travel with it.
 
 from pathlib import Path
 from typing import Any

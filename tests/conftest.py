@@ -1,13 +1,21 @@
-"""What every test may use: tiny real base models, a web site, a bucket, and an environment that reaches no other.
+"""What every test may use: tiny real bases, a web site, a bucket, servers, and an environment that reaches no other.
 
 Knows nothing of Preface itself: the bases are saved by transformers, as anybody's would be.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -189,6 +197,59 @@ def site() -> Iterator[Site]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+ServerProcess = subprocess.Popen[bytes]
+Server = Callable[..., AbstractContextManager[ServerProcess]]
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A port that nothing listens on."""
+
+    def found() -> int:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            return int(listener.getsockname()[1])
+
+    return found
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    """Start ``python ARGUMENTS`` in a session of its own; once ``url`` answers it is yours, and then killed."""
+
+    @contextmanager
+    def started(*arguments: str, url: str, environment: Mapping[str, str]) -> Iterator[ServerProcess]:
+        log = tmp_path / "server.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdout=output,
+                stderr=output,
+                env=os.environ | environment,
+                start_new_session=True,
+            )
+        try:
+            _wait_for(url, process, log)
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    return started
+
+
+def _wait_for(url: str, process: ServerProcess, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -170,15 +169,9 @@ OpenProject = Callable[[Path], AbstractContextManager[Project]]
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """The one Prefect server of the session, with an empty database."""
-    import sqlalchemy.orm
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
-        with warnings.catch_warnings():
-            # Prefect's tables, which its harness makes known to this process, are not written for SQLAlchemy 2.1 yet;
-            # MLflow would be the next to have all known tables configured.
-            warnings.filterwarnings("ignore", "Type object <class 'prefect", DeprecationWarning)
-            sqlalchemy.orm.configure_mappers()
         yield
 
 

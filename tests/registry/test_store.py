@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,12 +44,6 @@ def client(mlflow_store: Any) -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=mlflow_store.uri, registry_uri=mlflow_store.uri)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def test_a_run_holds_what_it_was_given(mlflow_store: Any, task: str, client: Any, tmp_path: Path) -> None:
@@ -171,7 +162,7 @@ def test_what_mlflow_refuses_is_not_called_an_outage(mlflow_store: Any, task: st
 
 
 class TestDown:
-    def test_a_server_that_is_not_there(self) -> None:
+    def test_a_server_that_is_not_there(self, free_port: Callable[[], int]) -> None:
         from registry.store import Store
 
         uri, began = f"http://127.0.0.1:{free_port()}", time.monotonic()
@@ -225,50 +216,26 @@ class TestDown:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """MLflow's own tracking server with its artifacts behind it, in a session of its own."""
+def mlflow_server(
+    tmp_path: Path, server: Callable[..., Any], free_port: Callable[[], int]
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """MLflow's own tracking server with its artifacts behind it."""
     port = free_port()
     options = {"host": "127.0.0.1", "port": port, "workers": 1}
     options |= {"backend-store-uri": f"sqlite:///{tmp_path}/server.db", "artifacts-destination": tmp_path / "kept"}
-    command = [sys.executable, "-m", "mlflow", "server", *(f"--{key}={value}" for key, value in options.items())]
+    command = ("-m", "mlflow", "server", *(f"--{key}={value}" for key, value in options.items()))
     # Its job runner triples the time to start and has nothing to do here.
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    log = tmp_path / "server.log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True) as process,
-    ):
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", process, log)
-            yield f"http://127.0.0.1:{port}", process
-        finally:
-            kill(process)
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """The server and its workers, if they are still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with server(*command, url=f"http://127.0.0.1:{port}/health", environment=quick) as process:
+        yield f"http://127.0.0.1:{port}", process
 
 
 def test_the_same_life_through_a_server_until_it_dies(
-    server: tuple[str, subprocess.Popen[bytes]], task: str, candidate: Candidate, base_hash: str
+    mlflow_server: tuple[str, subprocess.Popen[bytes]], task: str, candidate: Candidate, base_hash: str
 ) -> None:
     from registry.store import Store
 
-    uri, process = server
+    uri, process = mlflow_server
     store = Store(uri)
     for _ in range(2):
         candidate(store)
@@ -281,7 +248,8 @@ def test_the_same_life_through_a_server_until_it_dies(
     with pytest.raises(NotFound):
         store.read_file(status.production.run_id, "gate/absent.json")
 
-    kill(process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     with pytest.raises(StoreUnavailable):
         lifecycle.status(store, task)
 
