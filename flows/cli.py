@@ -231,7 +231,7 @@ def predict(task: str, texts: tuple[str, ...], stage: str, as_json: bool) -> lis
     version, rows = answers.ask(f"{task}@{stage}", list(texts))
     if not as_json:
         click.echo(f"{version.name}, {version.tag('method')} tuning, in {stage.capitalize()}")
-        rows = [{**row, "text": _shortened(str(row["text"]))} for row in rows]
+        rows = [{**row, "text": tables.shortened(str(row["text"]), 60)} for row in rows]
     tables.show(rows, as_json=as_json)
     return [str(row["answer"]) for row in rows]
 
@@ -286,10 +286,6 @@ def _tell(moved: Moved, then: str) -> Moved:
         click.echo(f"{moved.version.name} was in Production already, since {moved.entry.when}; nothing to do")
     _next(then)
     return moved
-
-
-def _shortened(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else text[: length - 4] + " ..."
 
 
 def _next(command: str) -> None:

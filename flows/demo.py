@@ -52,7 +52,7 @@ class Story:
             self.refused += 1
         seconds = time.perf_counter() - start
         click.echo(f"({seconds:.1f} s)")
-        shown = line if len(line) <= SHORT // 2 else line[: SHORT // 2] + " ..."
+        shown = tables.shortened(line, SHORT // 2)
         self.steps.append({"step": shown, "seconds": f"{seconds:.1f}", "ending": ending})
         return result
 

@@ -50,6 +50,12 @@ def show_one(record: Row, *, as_json: bool = False) -> None:
     _print(table)
 
 
+def shortened(text: str, length: int) -> str:
+    """A text on one line of at most so many characters, cut where it is longer."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 4].rstrip()} ..."
+
+
 def _print(table: Table) -> None:
     """As wide as the terminal; into a pipe or a file no line is broken. No line ends in blanks."""
     console = Console(highlight=False)

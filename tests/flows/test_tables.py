@@ -59,3 +59,10 @@ def test_a_record_is_a_line_for_each_key(capsys: pytest.CaptureFixture[str]) -> 
         ["f1", "0.8000"],
         ["rules", "-"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a\n b", "a b"), ("1234567890", "1234567890"), ("12345 78901", "12345 ..."), ("", "")]
+)
+def test_a_text_that_is_cut_stays_on_one_line(text: str, shown: str) -> None:
+    assert tables.shortened(text, 10) == shown
