@@ -33,7 +33,7 @@ from components.records import Split as Split
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 
 
-# No prompt or prefix trains near the bound; far beyond it float32 itself overflows.
+# Far beyond the bound float32 itself overflows: told with its key path, and not by a crash in the first step.
 LearningRate = Annotated[Positive, Field(le=100)]
 
 

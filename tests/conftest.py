@@ -199,8 +199,8 @@ def site() -> Iterator[Site]:
     thread.join()
 
 
-ServerProcess = subprocess.Popen[bytes]
-Server = Callable[..., AbstractContextManager[ServerProcess]]
+Process = subprocess.Popen[bytes]
+Running = Callable[..., AbstractContextManager[Process]]
 
 
 @pytest.fixture(scope="session")
@@ -215,23 +215,24 @@ def free_port() -> Callable[[], int]:
     return found
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    """Start ``python ARGUMENTS`` in a session of its own; once ``url`` answers it is yours, and then killed."""
+@pytest.fixture(scope="session")
+def running() -> Running:
+    """Run ``python ARGUMENTS`` in a session of its own, which is killed with all that it started."""
 
     @contextmanager
-    def started(*arguments: str, url: str, environment: Mapping[str, str]) -> Iterator[ServerProcess]:
-        log = tmp_path / "server.log"
+    def started(
+        *arguments: str, log: Path, environment: Mapping[str, str], folder: Path | None = None
+    ) -> Iterator[Process]:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
+                cwd=folder,
                 stdout=output,
                 stderr=output,
                 env=os.environ | environment,
                 start_new_session=True,
             )
         try:
-            _wait_for(url, process, log)
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -241,7 +242,21 @@ def server(tmp_path: Path) -> Server:
     return started
 
 
-def _wait_for(url: str, process: ServerProcess, log: Path) -> None:
+@pytest.fixture
+def server(tmp_path: Path, running: Running) -> Running:
+    """The same, yours once ``url`` answers."""
+
+    @contextmanager
+    def started(*arguments: str, url: str, environment: Mapping[str, str]) -> Iterator[Process]:
+        log = tmp_path / "server.log"
+        with running(*arguments, log=log, environment=environment) as process:
+            _wait_for(url, process, log)
+            yield process
+
+    return started
+
+
+def _wait_for(url: str, process: Process, log: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:

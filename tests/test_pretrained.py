@@ -1,6 +1,6 @@
 """The promises that only a real model can keep: what is promised of tiny ones, on the demo's own base and rows.
 
-make slow                                        all of it
+make slow                                                         all of it, prepared first
 pytest -m slow tests/test_pretrained.py -k movie_sentiment        two trainings, some minutes each; there are six
 """
 
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).parents[1]
 PARAMS = params.load(ROOT / "params.yaml")
 NAME, TASK = "smollm2-135m", PARAMS.tasks["movie-sentiment"]
-FOLDER, PREPARED = bases_folder(ROOT) / NAME, ROOT / "data" / "prepared" / "movie-sentiment"
+FOLDER = bases_folder(ROOT) / NAME
 METHODS = pytest.mark.parametrize("method", ["prompt", "prefix"])
 
 
@@ -54,8 +54,6 @@ def _all_cores() -> Iterator[None]:
 
 
 def _loaded(dtype: torch.dtype | None) -> Base:
-    if not FOLDER.is_dir():
-        pytest.skip(f"no base model at {FOLDER}: run `preface prepare`")
     return load(FOLDER, PARAMS.bases[NAME].hash, NAME, dtype=dtype)
 
 
@@ -65,11 +63,14 @@ def base() -> Base:
     return _loaded(torch.float32)
 
 
+@cache
+def examples_of(name: str) -> Examples:
+    return read_examples(ROOT / "data" / "prepared" / name)
+
+
 @pytest.fixture(scope="module")
 def examples() -> Examples:
-    if not PREPARED.is_dir():
-        pytest.skip(f"no prepared rows at {PREPARED}: run `preface prepare movie-sentiment`")
-    return read_examples(PREPARED)
+    return examples_of("movie-sentiment")
 
 
 def a_table(base: Base, method: MethodName) -> Tensor:
@@ -185,13 +186,6 @@ def test_a_hard_prompt_does_better_than_the_commonest_label(base: Base, examples
 def reported() -> Callable[[str, MethodName], Report]:
     """An adapter trained as `preface retrain` would, in the dtype that this device is fast at, beside its baselines."""
     base = _loaded(None)
-
-    @cache
-    def examples_of(name: str) -> Examples:
-        folder = ROOT / "data" / "prepared" / name
-        if not folder.is_dir():
-            pytest.skip(f"no prepared rows at {folder}: run `preface prepare {name}`")
-        return read_examples(folder)
 
     @cache
     def beside(name: str) -> dict[str, baselines.Answers]:

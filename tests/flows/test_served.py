@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -34,24 +30,14 @@ def prefect_api(tmp_path: Path, server: Callable[..., Any], free_port: Callable[
 
 
 @pytest.fixture
-def serving(tmp_path: Path, project: Project, prefect_api: str) -> Iterator[Path]:
+def serving(tmp_path: Path, project: Project, prefect_api: str, running: Callable[..., Any]) -> Iterator[Path]:
     """README's own lines, run in the project; where what they say is written."""
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Schedule")[1]
     code = re.findall("```python\n(.*?)```", section, re.DOTALL)[0].replace("movie-sentiment", "film")
     log = tmp_path / "serve.log"
-    own = os.environ | {"PREFECT_API_URL": prefect_api, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=project.root,
-            stdout=output,
-            stderr=output,
-            env=own,
-            start_new_session=True,
-        )
-    yield log
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    own = {"PREFECT_API_URL": prefect_api, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    with running("-c", code, log=log, environment=own, folder=project.root):
+        yield log
 
 
 def ask(address: str, body: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,7 @@ from flows import ui
 EMBEDDED = {"MLFLOW_TRACKING_URI": "sqlite:////project/.preface/mlflow.db"}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((ui.HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def serving(name: str) -> ui.Page:
-    port = free_port()
+def serving(name: str, port: int) -> ui.Page:
     return ui.Page(name, port, ("-m", "http.server", "--bind", ui.HOST, str(port)))
 
 
@@ -43,8 +37,8 @@ def test_only_embedded_stores_get_a_page() -> None:
     assert ui.pages(servers) == []
 
 
-def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
-    page, other = serving("one"), serving("other")
+def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    page, other = serving("one", free_port()), serving("other", free_port())
     with socket.create_server((ui.HOST, other.port)), pytest.raises(SetupError, match=f"port {other.port} is taken"):
         ui.serve([page, other], tmp_path)
 
@@ -52,8 +46,11 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_when_one_ends_by_itself_the_others_are_stopped(tmp_path: Path) -> None:
-    page, broken = serving("one"), ui.Page("broken", free_port(), ("-c", "import sys; sys.exit('no such store')"))
+def test_when_one_ends_by_itself_the_others_are_stopped(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    page, broken = (
+        serving("one", free_port()),
+        ui.Page("broken", free_port(), ("-c", "import sys; sys.exit('no such store')")),
+    )
 
     with pytest.raises(SetupError, match="broken ended by itself, status 1"):
         ui.serve([page, broken], tmp_path)
@@ -64,7 +61,9 @@ def test_when_one_ends_by_itself_the_others_are_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.flow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_both_pages_answer_until_they_are_told_to_stop(tmp_path: Path, how: signal.Signals) -> None:
+def test_both_pages_answer_until_they_are_told_to_stop(
+    tmp_path: Path, how: signal.Signals, free_port: Callable[[], int]
+) -> None:
     (tmp_path / ".preface").mkdir()
     (tmp_path / "params.yaml").touch()
     mlflow, prefect = free_port(), free_port()
