@@ -8,6 +8,7 @@ what is done with the model, nor which adapters go with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -67,6 +68,15 @@ class Base:
 def bases_folder(root: Path) -> Path:
     """Where materialised bases are: PREFACE_BASES, or ``bases`` in the project's root."""
     return Path(os.environ.get("PREFACE_BASES") or root / "bases")
+
+
+def find(bases: Path, wanted: str, name: str = "") -> Path | None:
+    """The materialised base that has the hash ``wanted``, None if none has; that of the ``name`` is asked first."""
+    for folder in sorted((path.parent for path in bases.glob("[!.]*/config.json")), key=lambda path: path.name != name):
+        with contextlib.suppress(BaseError):
+            if hash_base(folder).value == wanted:
+                return folder
+    return None
 
 
 def materialise(name: str, base: BaseParams, to: Path) -> BaseHash:

@@ -24,6 +24,8 @@ A message names what was wrong, both values and the remedy, in one line: the com
 
 from __future__ import annotations
 
+_TOLD = 400
+
 
 class PrefaceError(Exception):
     """Base of all; catch this one at the edge."""
@@ -95,3 +97,9 @@ class StoreUnavailable(RegistryError):
 
 class SetupError(PrefaceError):
     """The installation lacks something."""
+
+
+def told(text: str) -> str:
+    """A text from outside as part of a message: on one line, printable, and cut where it is long."""
+    shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[:_TOLD])
+    return shown if len(text) <= _TOLD else f"{shown} ..."

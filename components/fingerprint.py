@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from components.params import MethodName, TaskParams
@@ -27,15 +28,35 @@ def fingerprint(task: TaskParams, method: MethodName, base_hash: str, data_hash:
         data_hash: the content hash of the prepared rows.
         start: digest of the adapter that training starts from, None for a cold start.
     """
-    return _hash(
-        {
-            **_asked(task, base_hash, data_hash),
-            "method": method,
-            "settings": task.settings(method).model_dump(mode="json"),
-            "recipe": RECIPE,
-            "start": start,
-        }
-    )
+    settings = task.settings(method).model_dump(mode="json")
+    return _trained(_asked(task, base_hash, data_hash), method, settings, RECIPE, start)
+
+
+def recorded_fingerprint(
+    *,
+    base: str,
+    data: str,
+    instruction: str,
+    template: str,
+    labels: Mapping[str, str] | None,
+    max_tokens: int,
+    max_new_tokens: int,
+    method: MethodName,
+    settings: Any,
+    recipe: int,
+) -> str:
+    """The same from what a manifest keeps, by its own recipe and settings; today's may have other defaults."""
+    asked = _wording(base, data, instruction, template, labels, max_tokens, max_new_tokens)
+    return _trained(asked, method, settings, recipe, None)
+
+
+def import_fingerprint(task: TaskParams, method: MethodName, base_hash: str, data_hash: str, digest: str) -> str:
+    """The same for an adapter that was trained elsewhere: sha256 over base, data, wording, and what was brought.
+
+    Args:
+        digest: sha256 of the file that holds the tensor.
+    """
+    return _hash({**_asked(task, base_hash, data_hash), "method": method, "imported": digest})
 
 
 def baselines_fingerprint(task: TaskParams, base_hash: str, data_hash: str) -> str:
@@ -46,15 +67,32 @@ def baselines_fingerprint(task: TaskParams, base_hash: str, data_hash: str) -> s
 
 def _asked(task: TaskParams, base_hash: str, data_hash: str) -> dict[str, Any]:
     """What every contestant has in common: base, rows and wording."""
+    limits = task.data.max_tokens, task.max_new_tokens
+    return _wording(base_hash, data_hash, task.instruction, task.template, task.data.labels, *limits)
+
+
+def _wording(
+    base: str,
+    data: str,
+    instruction: str,
+    template: str,
+    labels: Mapping[str, str] | None,
+    max_tokens: int,
+    max_new_tokens: int,
+) -> dict[str, Any]:
     return {
-        "base": base_hash,
-        "data": data_hash,
-        "instruction": task.instruction,
-        "template": task.template,
-        "labels": list((task.data.labels or {}).items()),  # their order counts where a prompt starts from them
-        "max_tokens": task.data.max_tokens,
-        "max_new_tokens": task.max_new_tokens,
+        "base": base,
+        "data": data,
+        "instruction": instruction,
+        "template": template,
+        "labels": list((labels or {}).items()),  # their order counts where a prompt starts from them
+        "max_tokens": max_tokens,
+        "max_new_tokens": max_new_tokens,
     }
+
+
+def _trained(asked: dict[str, Any], method: MethodName, settings: Any, recipe: int, start: str | None) -> str:
+    return _hash({**asked, "method": method, "settings": settings, "recipe": recipe, "start": start})
 
 
 def _hash(parts: dict[str, Any]) -> str:

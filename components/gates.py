@@ -55,6 +55,7 @@ def decide(
     baselines: Mapping[str, Mapping[str, float]],
     champion: Champion | None,
     policy: Sequence[GateRule],
+    unopposed: str = "nothing is in Production",
 ) -> Decision:
     """Hold a candidate's test metrics against a task's rules.
 
@@ -63,8 +64,9 @@ def decide(
         baselines: name -> metrics on the same rows.
         champion: today's Production version on the same rows; None if there is none.
         policy: the rules; an empty policy refuses, since nothing was asked.
+        unopposed: why there is no champion.
     """
-    checks = tuple(check for rule in policy for check in _apply(rule, candidate, baselines, champion))
+    checks = tuple(check for rule in policy for check in _apply(rule, candidate, baselines, champion, unopposed))
     passed = bool(checks) and all(check.passed for check in checks)
     return Decision(passed=passed, checks=checks, champion=champion.version if champion else None)
 
@@ -74,6 +76,7 @@ def _apply(
     candidate: Mapping[str, float],
     baselines: Mapping[str, Mapping[str, float]],
     champion: Champion | None,
+    unopposed: str,
 ) -> list[Check]:
     value = _finite(candidate, rule.metric)
     if value is None:
@@ -82,7 +85,7 @@ def _apply(
     if rule.threshold is not None:
         return [_threshold(rule, value, rule.threshold)]
     if rule.beats == "champion":
-        return [_champion(rule, value, champion)]
+        return [_champion(rule, value, champion, unopposed)]
     return [_baseline(rule, value, name, baselines.get(name)) for name in rule.beats or ()]
 
 
@@ -108,10 +111,10 @@ def _baseline(rule: GateRule, value: float, name: str, metrics: Mapping[str, flo
     return Check(rule=title, passed=better, outcome=outcome, reason=f"{value:.4f} against {other:.4f}")
 
 
-def _champion(rule: GateRule, value: float, champion: Champion | None) -> Check:
+def _champion(rule: GateRule, value: float, champion: Champion | None, unopposed: str) -> Check:
     title = f"{rule.metric} beats champion{_margin(rule)}"
     if champion is None:
-        return Check(rule=title, passed=True, outcome="no champion", reason="nothing is in Production")
+        return Check(rule=title, passed=True, outcome="no champion", reason=unopposed)
     other = _finite(champion.metrics or {}, rule.metric)
     if other is None:
         why = champion.reason or f"it has no finite {rule.metric}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +20,7 @@ from components.data_params import BaseParams as BaseParams
 from components.data_params import DataParams as DataParams
 from components.data_params import SplitParams as SplitParams
 from components.data_params import f1_metric
-from components.errors import ParamsError
+from components.errors import ParamsError, told
 from components.params_faults import nearest, read_mapping, say
 from components.records import SPLITS as SPLITS
 from components.records import Count as Count
@@ -28,6 +29,8 @@ from components.records import Positive, Share
 from components.records import Record as Record
 from components.records import Sha256 as Sha256
 from components.records import Split as Split
+
+MAX_FAULTS = 100  # told of one file; nobody reads more at once
 
 # Names become MLflow model names, DVC stage names and folders: one alphabet that all three take as it is.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
@@ -157,14 +160,15 @@ class TaskParams(Record):
     @model_validator(mode="after")
     def _gate_can_be_decided(self) -> Self:
         """A rule on what is never measured would refuse every candidate, and say so only after the training."""
+        metrics, baselines = frozenset(self.metrics), self.measured_baselines
         for rule in self.gate:
-            if rule.metric not in self.metrics:
+            if rule.metric not in metrics:
                 raise ValueError(
                     f"gate asks for the metric {rule.metric!r}{nearest(rule.metric, self.metrics)}; "
                     f"this task is measured by {', '.join(self.metrics)}"
                 )
             for name in rule.beats if isinstance(rule.beats, list) else ():
-                if name not in self.measured_baselines:
+                if name not in baselines:
                     raise ValueError(
                         f"gate wants {name} beaten, which this task does not measure (majority and linear need "
                         "data.labels, hard_prompt needs baselines.hard_prompts, in_context baselines.in_context)"
@@ -213,17 +217,19 @@ def load(path: Path) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        ParamsError: naming every fault of the file at once, a line each, with its key path.
+        ParamsError: naming every fault of the file at once (up to a hundred), a line each, with its key path.
     """
     raw = read_mapping(path)
-    faults = list(_cross_faults(raw))
+    found = _cross_faults(raw)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        faults = [say(dict(fault), Params) for fault in error.errors()] + faults
+        found = chain((say(dict(fault), Params) for fault in error.errors(include_url=False)), found)
+    # As a mapping: a label that is no text is wrong as a key and as a word.
+    faults = list(dict.fromkeys(islice(found, MAX_FAULTS)))
     if faults:
-        faults = list(dict.fromkeys(faults))  # a label that is no text is wrong as a key and as a word
-        raise ParamsError("\n".join([f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:", *faults]))
+        more = "more than " * (next(found, None) is not None)
+        raise ParamsError("\n".join([f"{path} has {more}{len(faults)} fault{'s' * (len(faults) > 1)}:", *faults]))
     return params
 
 
@@ -233,8 +239,8 @@ def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
     for section, entries in (("bases", bases), ("tasks", tasks)):
         for name in entries if isinstance(entries, dict) else ():
             if not NAME.fullmatch(str(name)):
-                yield f"  {section}.{name}: a name is 1 to 64 lower-case letters, digits and inner hyphens"
+                yield f"  {section}.{told(str(name))}: a name is 1 to 64 lower-case letters, digits and inner hyphens"
     for name, task in tasks.items() if isinstance(tasks, dict) else ():
         base = task.get("base") if isinstance(task, dict) else None
         if isinstance(base, str) and isinstance(bases, dict) and base not in bases:
-            yield f"  tasks.{name}.base: no base {base!r} under bases{nearest(base, bases)}"
+            yield f"  tasks.{told(str(name))}.base: no base {told(base)!r} under bases{nearest(base, bases)}"

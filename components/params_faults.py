@@ -3,18 +3,64 @@
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-from components.errors import ParamsError
+from components.errors import ParamsError, told
+
+MAX_SIZE = 4 << 20  # bytes, and characters with every alias written out: well over a thousand tasks
+NODE = 16  # what a node costs beside its characters: "[0,0,0" takes far more memory than its bytes
+# Longer integers are quadratic to read and to hash apart; no float that anybody means is longer.
+MAX_DIGITS = {"tag:yaml.org,2002:int": 20, "tag:yaml.org,2002:float": 40}
+MAX_NEAR, MAX_NAME = 1000, 100  # a near miss is looked for among so many words, of this length at most
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 80
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe one, but a key that stands twice in a mapping is a fault; YAML says so, PyYAML takes the last."""
+    """PyYAML's safe one, without what it takes and nobody means.
+
+    A key that stands twice in a mapping is a fault (YAML says so, PyYAML takes the last), and so are aliases that make
+    much out of little, an alias inside of what it names, endless numbers and text that no file can hold.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.size = 0
+        self.sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        alias, before = self.check_event(yaml.AliasEvent), self.size
+        node = super().compose_node(parent, index)
+        assert node is not None  # a type of PyYAML's stubs alone
+        if not alias:
+            self.size += NODE + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+            self.sizes[node] = self.size - before
+        elif node in self.sizes:
+            self.size += self.sizes[node]
+        else:
+            raise yaml.MarkedYAMLError(None, None, "an alias stands inside of what it names", node.start_mark)
+        if self.size > MAX_SIZE:
+            raise yaml.MarkedYAMLError(
+                None, None, f"its aliases written out, it is larger than {MAX_SIZE}", node.start_mark
+            )
+        return node
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if len(node.value) > MAX_DIGITS.get(node.tag, MAX_SIZE):
+            raise yaml.MarkedYAMLError(None, None, f"a number of {len(node.value)} characters", node.start_mark)
+        if _HALF_CHARACTER.search(node.value):
+            raise yaml.MarkedYAMLError(None, None, "a text with half a character (\\ud800-\\udfff)", node.start_mark)
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -31,16 +77,20 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.
 
     Raises:
-        ParamsError: there is no such file, it is not YAML, or it holds something else.
+        ParamsError: there is no such file, it is too large, it is not YAML, or it holds something else.
     """
     try:
-        raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+        with path.open("rb") as file:
+            content = file.read(MAX_SIZE + 1)
+        raw = _Loader(content.decode()).get_single_data() if len(content) <= MAX_SIZE else None
     except FileNotFoundError as error:
         raise ParamsError(f"{path} does not exist; run preface in a folder that has a params.yaml") from error
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}") from error
     except (Exception, RecursionError) as error:  # odd scalars raise ValueError, KeyError and others in PyYAML
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ParamsError(f"{path} is not YAML: {told(' '.join(str(error).split()))}") from error
+    if len(content) > MAX_SIZE:
+        raise ParamsError(f"{path} has more than {MAX_SIZE} bytes; name files of data instead of writing them into it")
     if not isinstance(raw, dict):
         held = "nothing" if raw is None else type(raw).__name__
         raise ParamsError(f"{path} holds {held}; it must hold a mapping with the keys bases and tasks")
@@ -50,18 +100,23 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def say(fault: Mapping[str, Any], root: type[BaseModel]) -> str:
     """One pydantic error of a ``root`` record as a line: key path, what is wrong, the near miss of a misspelt key."""
     path = ".".join(str(part) for part in fault["loc"] if not str(part).endswith("]")) or "(top)"
+    message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         record = _record_at(root, fault["loc"][:-1])
-        return f"  {path}: unknown key{nearest(str(fault['loc'][-1]), record.model_fields if record else ())}"
-    if fault["type"] == "missing":
-        return f"  {path}: missing"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"  {path}: {message}" + ("" if fault["type"] == "value_error" else f" (it is {fault['input']!r})")
+        message = f"unknown key{nearest(str(fault['loc'][-1]), record.model_fields if record else ())}"
+    elif fault["type"] == "missing":
+        message = "missing"
+    elif fault["type"] != "value_error":
+        message += f" (it is {_repr.repr(fault['input'])})"
+    return f"  {told(path)}: {told(message)}"
 
 
 def nearest(word: str, known: Iterable[object]) -> str:
     """The near miss of a misspelt word, as the end of a sentence; empty if nothing is near."""
-    near = difflib.get_close_matches(word, [str(k) for k in known], n=1)
+    if len(word) > MAX_NAME:
+        return ""
+    words = (text for text in map(str, islice(known, MAX_NEAR)) if len(text) <= MAX_NAME)
+    near = difflib.get_close_matches(word, list(words), n=1)
     return f", did you mean {near[0]!r}?" if near else ""
 
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from components.base_model import Base
 from components.baselines import Answers
 from components.data import Examples
 from components.evaluation import Scored, lead, score
 from components.gates import Champion
-from components.inference import answer
-from components.kv_prefix import KVPrefix
 from components.params import TaskParams
 from components.records import MethodName, Record, Split
 from components.template import Template
 
+# What a contestant says to texts, in its own wording.
+Asked = Callable[[Sequence[str]], list[str]]
+
 
 class Report(Record):
-    """What the gate decides on and the registry keeps; every contestant answered the same rows."""
+    """What the gate decides on and the registry keeps; every contestant answered the same rows.
+
+    ``champion_reason`` says why the version in Production has no scores here, or why there is none to compare with.
+    """
 
     task: str
     method: MethodName
@@ -43,6 +46,10 @@ class Report(Record):
         metrics = self.champion.metrics if self.champion else None
         return Champion(version=self.champion_version, metrics=metrics, reason=self.champion_reason)
 
+    def unopposed(self) -> str:
+        """Why there is no champion, where there is none."""
+        return self.champion_reason or "nothing is in Production"
+
 
 def wording(task: TaskParams) -> Template:
     """The task's template, the same in training, evaluation and answering."""
@@ -50,33 +57,33 @@ def wording(task: TaskParams) -> Template:
 
 
 def evaluate(
-    base: Base,
+    base_hash: str,
     name: str,
     task: TaskParams,
     method: MethodName,
     examples: Examples,
-    prefix: KVPrefix,
+    candidate: Asked,
     measured: Mapping[str, Answers],
-    champion: Callable[[Sequence[str]], list[str]] | None = None,
+    champion: Asked | None = None,
     champion_version: int | None = None,
     champion_reason: str = "",
 ) -> Report:
-    """Answer every test row with the candidate, each baseline and the champion, and score them alike.
+    """Ask the candidate, each baseline and the champion every test row, and score them alike.
 
     Args:
-        prefix: the candidate's.
+        base_hash: of the base that the candidate answers with.
         measured: what each baseline answered to the test rows, in their order (``baselines.run``).
-        champion: what the version in Production answers to texts, in its own wording, if it can be compared.
+        champion: the version in Production, if it can be compared.
         champion_version: its version, also when it could not be compared; ``champion_reason`` then says why.
     """
-    template, labels = wording(task), list(task.data.labels) if task.data.labels else None
+    labels = list(task.data.labels) if task.data.labels else None
     rows = examples.of("test")
     texts, targets = [row.text for row in rows], [row.target for row in rows]
 
-    candidate = score(answer(base, prefix, template, texts, task.max_new_tokens), targets, labels)
+    own = score(candidate(texts), targets, labels)
 
     def beside(other: Scored, choice: str = "") -> Scored:
-        return other.model_copy(update={"choice": choice, "lead": lead(candidate, other)})
+        return other.model_copy(update={"choice": choice, "lead": lead(own, other)})
 
     return Report(
         task=name,
@@ -85,8 +92,8 @@ def evaluate(
         row_ids=[row.id for row in rows],
         targets=targets,
         data_hash=examples.content_hash,
-        base_hash=base.hash.value,
-        candidate=candidate,
+        base_hash=base_hash,
+        candidate=own,
         baselines={
             other: beside(score(given.predictions, targets, labels), given.choice) for other, given in measured.items()
         },

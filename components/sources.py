@@ -211,7 +211,12 @@ def _s3(source: str) -> Iterator[Any]:
     try:
         yield boto3.client("s3", config=Config(connect_timeout=5, read_timeout=_TIMEOUT, retries=retries))
     except ClientError as error:
-        web.refuse_status(source, error.response["ResponseMetadata"]["HTTPStatusCode"])
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status in (401, 403):
+            raise SourceError(
+                f"{source}: {error}; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may read there"
+            ) from error
+        web.refuse_status(source, status)
     except NoCredentialsError as error:
         raise SourceError(f"{source} needs credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
     except (ConnectionError, HTTPClientError, Boto3Error) as error:

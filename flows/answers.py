@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import pandas as pd
 
-from registry import lifecycle
+from registry import checks, look
 from registry.model import AdapterModel
 from registry.protocol import Version
 from registry.store import Store
@@ -16,9 +15,11 @@ from registry.store import Store
 def ask(address: str, texts: Sequence[str]) -> tuple[Version, list[dict[str, object]]]:
     """The version that ``address`` names, and a row for each text: text, answer and, for labels, its share of 1."""
     store = Store()
-    version = lifecycle.find(store, address)
+    version = look.find(store, address)
     model = AdapterModel()
-    model.load_context(SimpleNamespace(artifacts={"adapter": str(store.download(version))}, model_config=None))
+    folder = store.download(version)
+    checks.compare(folder, version)
+    model.open(folder, digest=version.tag("manifest_digest"))
     answered = model.predict(None, pd.DataFrame({"text": list(texts)}))
     rows: list[dict[str, object]] = []
     for text, row in zip(texts, answered.to_dict("records"), strict=True):

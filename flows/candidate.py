@@ -1,4 +1,4 @@
-"""What a trained candidate's manifest will say: gathered from the job, the report and this installation.
+"""What a trained candidate's manifest will say, gathered from the job, the report and this installation; and read back.
 
 Pure but for asking git and the installed distributions who they are. Writes nothing.
 """
@@ -9,16 +9,24 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from components.base_hash import BaseHash
 from components.base_support import KVShape
+from components.errors import ArtifactError, told
+from components.evaluation import leading_metric
+from components.fingerprint import RECIPE
+from components.machine import Machine
 from components.params import MethodName, TaskParams
 from components.report import Report
 from flows.data_step import DataVersion
+from flows.job import Imported
 from registry.lifecycle import git_commit
-from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from registry.manifest import BasePin, CodePin, DataPin, Draft, Manifest, Shape
 
-# Those whose version can change an adapter or its scores.
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scikit-learn", "sacrebleu", "rouge-score")
+# Those whose version can change an adapter, and those whose version can change its scores alone.
+SHAPING = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+SCORING = ("scikit-learn", "sacrebleu", "rouge-score")
 
 
 def draft(
@@ -30,6 +38,7 @@ def draft(
     data: DataVersion,
     fingerprint: str,
     report: Report,
+    machine: Machine,
     root: Path,
 ) -> Draft:
     """Everything of the manifest but the digests of the folder's files."""
@@ -51,6 +60,7 @@ def draft(
         ),
         data=DataPin(hash=data.content_hash, lock=data.lock_entry),
         fingerprint=fingerprint,
+        recipe=RECIPE,
         seed=settings.training.seed,
         params={
             "instruction": params.instruction,
@@ -59,10 +69,61 @@ def draft(
         },
         template=params.template,
         labels=params.data.labels,
+        label_order=list(params.data.labels) if params.data.labels else None,
         max_tokens=params.data.max_tokens,
         max_new_tokens=params.max_new_tokens,
         metrics=report.candidate.metrics,
         code=CodePin(version=version("preface"), git_commit=git_commit(root)),
-        libraries={name: version(name) for name in LIBRARIES},
+        libraries=libraries(),
+        machine=machine,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def from_elsewhere(said: Draft, imported: Imported) -> Draft:
+    """The same of an adapter that was not trained here: no settings, seed, recipe and machine made it."""
+    asked = {key: value for key, value in said.params.items() if key != said.method}
+    brought = imported.model_dump(mode="json") | {"folder": told(imported.folder.name)}
+    return said.model_copy(
+        update={
+            "virtual_tokens": imported.virtual_tokens,
+            "recipe": None,
+            "seed": 0,
+            "params": {**asked, "imported": brought},
+            "machine": None,
+        }
+    )
+
+
+def libraries() -> dict[str, str]:
+    """The installed versions of what an adapter and its scores follow from."""
+    return {name: version(name) for name in (*SHAPING, *SCORING)}
+
+
+def settings(said: Manifest) -> TaskParams:
+    """What ``draft`` wrote down of the task, as it was trained.
+
+    A manifest does not say by which gate it was judged, nor the other method's settings: neither trains anything.
+
+    Raises:
+        ArtifactError: it does not say what it was trained by.
+    """
+    metric = leading_metric(said.labels)
+    try:
+        return TaskParams.model_validate(
+            {
+                "base": said.base.name,
+                "data": {**dict(said.params["data"]), "labels": said.labels},  # type: ignore[arg-type]  # or TypeError
+                "instruction": said.params["instruction"],
+                "template": said.template,
+                "method": said.method,
+                said.method: said.params[said.method],
+                "max_new_tokens": said.max_new_tokens,
+                "gate": [{"metric": metric, "direction": "higher", "threshold": 0.0}],
+            }
+        )
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise ArtifactError(
+            f"the manifest of {said.task} does not say what it was trained by ({' '.join(str(error).split())}): it came"
+            " from elsewhere, or from another version of Preface"
+        ) from error

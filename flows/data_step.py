@@ -19,11 +19,13 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from components import errors, params, sources
+from components import errors, object_store, params, sources
 from components.data import read_report
-from components.errors import DataError, PrefaceError, SetupError
+from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable
 
 WAIT = 3600.0  # seconds that a preparation waits for the one before it
+# Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
+PATIENCE = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "3"}
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,20 @@ def prepare(
             identity = sources.resolve(settings.data.source, settings.data.sha256, root=root)
             _note(root / "data" / "sources" / f"{task}.json", identity)
         bases = sorted({settings.base for settings in chosen.values()})
-        _dvc(root, ["repro", *(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)], say)
+        dvc(root, ["repro", *(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)], say)
         return {task: _version(root, task) for task in chosen}
 
 
 def push(root: Path, tasks: Sequence[str] | None = None) -> None:
-    """Copy raw and prepared data to the DVC remote, where workers on other machines pull it from by hash."""
+    """Copy raw and prepared data to the DVC remote, where workers on other machines pull it from by hash.
+
+    Raises:
+        SourceUnavailable: the remote did not answer; a second push goes on where this one ended.
+        SourceError: the remote refuses.
+    """
     chosen = tasks or list(params.load(root / "params.yaml").tasks)
     with _alone(root):
-        _dvc(root, ["push", *(f"{stage}@{task}" for task in chosen for stage in ("fetch", "prepare"))])
+        dvc(root, ["push", *(f"{stage}@{task}" for task in chosen for stage in ("fetch", "prepare"))])
 
 
 def lock_entry(root: Path, task: str) -> dict[str, Any]:
@@ -115,15 +122,15 @@ def _note(path: Path, identity: dict[str, str]) -> None:
     part.replace(path)
 
 
-def _dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambda line: None) -> None:
-    """Run one command of DVC in the project; raise what went wrong as one line."""
+def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[str]:
+    """Run one command of DVC in the project and return what it said; raise what went wrong as one line."""
     # The stages say `python`: that must be the one that Preface is installed for, activated or not.
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     lines: list[str] = []
     with subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=root,
-        env=os.environ | {"PATH": here, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"},
+        env=PATIENCE | os.environ | {"PATH": here, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -136,6 +143,7 @@ def _dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lamb
                 say(lines[-1])
     if process.returncode:
         raise _fault([line for line in lines if line], arguments[0])
+    return lines
 
 
 def _fault(lines: Sequence[str], command: str) -> PrefaceError:
@@ -149,5 +157,13 @@ def _fault(lines: Sequence[str], command: str) -> PrefaceError:
         if isinstance(kind, type) and issubclass(kind, PrefaceError):
             return kind(message)
     own = [line for line in lines if line.startswith("ERROR: ")]
+    said, everything = "; ".join(own), " ".join(lines)
+    remedy = object_store.refusal(everything)
+    if remedy:
+        return SourceError(f"dvc {command} failed, the remote refuses: {said}; {remedy}")
+    if object_store.is_down(everything):
+        return SourceUnavailable(
+            f"dvc {command} failed, the remote does not answer: {said}; check AWS_ENDPOINT_URL and try again"
+        )
     last = [line for line in lines if line not in own][-1:]  # of a traceback, what was raised
     return DataError(f"dvc {command} failed: {'; '.join([*last, *own]) or 'it said nothing'}")

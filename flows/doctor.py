@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from components import params
 from components.base_hash import require
-from components.errors import BaseMismatch, PrefaceError
+from components.errors import BaseMismatch, PrefaceError, SetupError
+from registry import address
 
 GIB = 1 << 30
 SECONDS = 5.0
@@ -45,7 +47,7 @@ def examine(root: Path) -> Iterator[Check]:
     yield parameters(root / "params.yaml")
     yield from bases(root)
     yield tracking_store(os.environ["MLFLOW_TRACKING_URI"])
-    yield artifact_folder(root, os.environ["MLFLOW_TRACKING_URI"])
+    yield artifact_folder(os.environ["MLFLOW_TRACKING_URI"])
     yield data_versions(root)
     yield prefect_api(os.environ.get("PREFECT_API_URL"))
     yield disk(shutil.disk_usage(root).free)
@@ -127,11 +129,15 @@ def tracking_store(uri: str) -> Check:
     return Check("tracking store", "ok", f"{uri}, {count} task(s)")
 
 
-def artifact_folder(root: Path, uri: str) -> Check:
-    """Whether a file can be written where artifacts go; a tracking server keeps its own."""
-    if uri.startswith(("http://", "https://")):
-        return Check("artifact folder", "ok", f"kept by {uri}")
-    folder = root / ".preface" / "artifacts"
+def artifact_folder(uri: str) -> Check:
+    """Whether a file can be written where artifacts go; servers and object stores keep their own."""
+    try:
+        where = address.beside(uri) or uri
+    except SetupError as error:
+        return Check("artifact folder", "fail", *str(error).split("; ", 1))
+    if not where.startswith("file://"):
+        return Check("artifact folder", "ok", f"kept by {where}")
+    folder = Path(unquote(urlsplit(where).path))
     place = next(place for place in (folder, *folder.parents) if place.exists())
     try:
         tempfile.TemporaryFile(dir=place).close()

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
-from components.errors import NotFound
-from registry.lifecycle import GATE_FOLDER
+from components.errors import RegistryError
 from registry.protocol import Store, Version
 
 
 def decision(store: Store, version: Version) -> Mapping[str, Any] | None:
-    """The verdict on each rule; None if it is not in the store any more."""
+    """The verdict on each rule; None if the store does not have it as it was recorded, of which the chain says more."""
+    gate = version.gate
     try:
-        return dict(json.loads(store.read_file(version.run_id, version.tag("report"))))
-    except NotFound:
+        raw = store.read_file(version.run_id, gate.report) if gate.report else b""
+    except RegistryError:
         return None
+    return dict(json.loads(raw)) if hashlib.sha256(raw).hexdigest() == gate.sha256 else None
 
 
 def scores(store: Store, version: Version) -> list[dict[str, str]]:
@@ -24,5 +27,5 @@ def scores(store: Store, version: Version) -> list[dict[str, str]]:
     from components.report import Report  # it brings torch
     from flows.gate_page import report_rows
 
-    stored = store.read_file(version.run_id, f"{GATE_FOLDER}/report.json")
+    stored = store.read_file(version.run_id, f"{PurePosixPath(version.gate.report).parent}/report.json")
     return report_rows(Report.model_validate(json.loads(stored), strict=False))

@@ -1,8 +1,8 @@
-"""THE flow: prepare -> train -> evaluate -> gate -> register -> promote. Read it top to bottom.
+"""THE flow: prepare -> push the rows -> train -> evaluate -> gate -> register -> promote. Read it top to bottom.
 
-What each step does is in ``steps.py``; how, in components/ and registry/. A run that finds its fingerprint registered
-ends green without training. A candidate that the gate refuses is registered all the same, with its report, and the run
-ends FAILED under the name GateRefused, told apart from a crash and never retried.
+What each step does is in ``steps.py``, what a judged candidate becomes in ``endings.py``; how, in components/ and
+registry/. A run that finds its fingerprint registered ends green without training. A candidate that the gate refuses is
+registered all the same, with its report, and the run ends FAILED under the name GateRefused, never retried.
 """
 
 # No `from __future__ import annotations` here: Prefect's runner pickles a served flow, and names that stand in
@@ -13,12 +13,11 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 
-from components.errors import PrefaceError
 from components.params import MethodName
 from flows import steps
-from flows.job import Job, Outcome
+from flows.endings import concluded, end, outcome_of
+from flows.job import Outcome
 
 
 @flow(name="retrain", flow_run_name="{task}", persist_result=False)
@@ -35,31 +34,17 @@ def retrain(root: str, task: str, method: MethodName | None = None, force: bool 
     job = steps.plan(root, task, method, force, data)
     known = steps.registered(job)
     if known and not force:
-        return _end(
+        return end(
             "Unchanged", job, known.number, f"nothing to learn: {job.why_unchanged(known)}; --force trains all the same"
         )
+    steps.push_data(job)
     run = steps.open_run(job)
     with steps.closing(run):
         adapter = steps.train_adapter(job, run)
         report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
         decision = steps.gate(job, report)
         made = steps.register_version(job, run, adapter, report, decision)
-    version = made.number
-    if made.duplicate_of:
-        return _end("Duplicate", job, version, f"version {made.duplicate_of} came first out of another run of the same")
-    if not decision.passed:
-        return _end("GateRefused", job, version, f"version {version} was registered, not staged: {decision.reasons}")
-    if job.params.promotion == "auto":
-        steps.promote_version(job, version)
-        return _end("Promoted", job, version, f"version {version} passed its gate and is in Production")
-    return _end("Staged", job, version, f"version {version} passed its gate and waits in Staging")
-
-
-def _end(name: str, job: Job, version: int, message: str) -> State[Any]:
-    outcome = Outcome(task=job.task, method=job.method, result=name, version=version, message=message)
-    ending = Failed if name == "GateRefused" else Completed
-    state: State[Any] = ending(name=name, message=f"{job.task}: {message}", data=outcome)
-    return state
+    return concluded(job, made, decision)
 
 
 def run(root: Path, task: str, method: MethodName | None = None, force: bool = False) -> Outcome:
@@ -69,11 +54,4 @@ def run(root: Path, task: str, method: MethodName | None = None, force: bool = F
         PrefaceError: what stopped the run, as the step raised it.
     """
     state: State[Any] = retrain(str(root), task, method, force, return_state=True)
-    if isinstance(state.data, Outcome):
-        return state.data
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, Outcome):
-        return result
-    if isinstance(result, BaseException):
-        raise result
-    raise PrefaceError(f"the run of {task} ended as {state.name}: {state.message}")
+    return outcome_of(state, task)

@@ -22,12 +22,12 @@ class OneLine(logging.Formatter):
     """Time, step, and what became of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        step = str(getattr(record, "task_run_name", "")).rpartition("-")[0] or record.name.rpartition(".")[2]
+        step = str(getattr(record, "task_run_name", "")).rpartition("-")[0] or str(getattr(record, "flow_name", ""))
         message = record.getMessage().splitlines()[0]
         if message.startswith(ENDED):  # Completed('with words that the command itself says at the end')
             message = message.removeprefix(ENDED).partition("(")[0]
         when = time.strftime("%H:%M:%S", time.localtime(record.created))
-        return f"{when}  {step.replace('flow_runs', 'retrain'):24} {message}"
+        return f"{when}  {step or record.name.rpartition('.')[2]:24} {message}"
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:

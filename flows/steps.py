@@ -1,4 +1,4 @@
-"""The steps of the flow: each reads, calls a component or the registry, and writes. Prefect lives here and in retrain.
+"""The steps that the flows share: each reads, calls a component or the registry, and writes.
 
 What crosses from one step to the next is a path or a small frozen record, never a tensor or a model. Tasks use
 NO_CACHE, since Prefect's cache keys do not see a change in the code that a thin task calls; the fingerprint is the
@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +27,20 @@ from components.data import read_examples
 from components.errors import SourceUnavailable, StoreUnavailable
 from components.fingerprint import fingerprint
 from components.gates import Decision, decide
+from components.machine import machine_of
 from components.params import MethodName
-from flows import data_step
-from flows.candidate import draft
+from flows import data_by_hash, data_step
+from flows.candidate import draft, from_elsewhere
 from flows.gate_page import gate_markdown, report_rows
-from flows.job import InProduction, Job, Registered
+from flows.job import Fetched, Import, Job, Registered
 from flows.metric_log import MetricLog
-from registry import artifact, lifecycle
+from registry import artifact, checks, lifecycle, look, registration
 from registry.store import Store
 
 if TYPE_CHECKING:
     from components.base_model import Base
     from components.report import Report
+    from registry.protocol import Version
 
 
 def _network_fault(_task: object, _run: object, state: Any) -> bool:
@@ -46,29 +48,34 @@ def _network_fault(_task: object, _run: object, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), SourceUnavailable | StoreUnavailable)
 
 
-def _step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return task(cache_policy=NO_CACHE, persist_result=False, **options)
 
 
-def _network_step(name: str) -> Callable[[Callable[..., Any]], Any]:
-    return _step(name=name, retries=3, retry_delay_seconds=[1, 4, 16], retry_condition_fn=_network_fault)
+def network_step(name: str) -> Callable[[Callable[..., Any]], Any]:
+    return step(name=name, retries=3, retry_delay_seconds=[1, 4, 16], retry_condition_fn=_network_fault)
+
+
+def base_of(job: Job) -> Base:
+    """The job's frozen base."""
+    return load_base(job.base_folder, job.base.hash, job.params.base)
 
 
 @lru_cache(maxsize=1)
-def _base(folder: Path, expected_hash: str, name: str) -> Base:
-    """The frozen base, loaded and verified once a process however many steps need it."""
+def load_base(folder: Path, expected_hash: str, name: str) -> Base:
+    """Loaded and verified once a process however many steps need it."""
     from components.base_model import load
 
     return load(folder, expected_hash, name)
 
 
-@_network_step("prepare data")
+@network_step("prepare data")
 def prepare_data(root: str, task: str) -> data_step.DataVersion:
     """Bring base and data up to date through DVC."""
     return data_step.prepare(Path(root), [task])[task]
 
 
-@_step(name="plan")
+@step(name="plan")
 def plan(root: str, task: str, method: MethodName | None, force: bool, data: data_step.DataVersion) -> Job:
     """Read params.yaml and settle what would be trained."""
     settings = params_file.load(Path(root) / "params.yaml")
@@ -80,15 +87,21 @@ def plan(root: str, task: str, method: MethodName | None, force: bool, data: dat
     )
 
 
-@_network_step("look for the fingerprint")
+@network_step("look for the fingerprint")
 def registered(job: Job) -> Registered | None:
     """The version that was already trained from exactly this, if any."""
     alike = [version for version in Store().by_fingerprint(job.task, job.fingerprint) if version.ready]
     first = min(alike, key=lambda version: version.number, default=None)
-    return Registered(number=first.number, refused=first.tag("gate") == "refused") if first else None
+    return Registered(number=first.number, refused=first.gate.verdict == "refused") if first else None
 
 
-@_network_step("open run")
+@network_step("push data")
+def push_data(job: Job) -> None:
+    """Copy the prepared rows to the DVC remote: a version's rows can be had again from anywhere, by their hash."""
+    data_by_hash.push(job.root, job.task, job.data.lock_entry)
+
+
+@network_step("open run")
 def open_run(job: Job) -> str:
     """Start the MLflow run: parameters, dataset and tags."""
     require(job.base_folder, job.base.hash)
@@ -115,32 +128,26 @@ def closing(run: str) -> Iterator[None]:
                 raise
 
 
-@_step(name="train")
+@step(name="train")
 def train_adapter(job: Job, run: str) -> Path:
     """Train, or go on from the checkpoint of an interrupted run; every step's figures go to MLflow."""
     import safetensors.torch
 
-    from components.batches import rows_of
-    from components.methods import build
-    from components.report import wording
-    from components.training import train
+    from components import adapter_training
 
-    base = _base(job.base_folder, job.base.hash, job.params.base)
-    examples, template = read_examples(job.examples_folder), wording(job.params)
-    rows, validation = (rows_of(base, template, examples.of(split)) for split in ("train", "validation"))
-    method, settings = build(base, job.params, job.method), job.params.settings(job.method).training
+    base, examples = base_of(job), read_examples(job.examples_folder)
+    checkpoint = job.folder / "checkpoint.safetensors"
     with MetricLog(Store(), run) as metrics:
-        trained = train(
-            base, method, rows, validation, settings,
-            checkpoint=job.folder / "checkpoint.safetensors", observe=metrics, title=f"{job.task} {job.method}",
-        )  # fmt: skip
+        trained = adapter_training.train_adapter(
+            base, job.task, job.params, job.method, examples, checkpoint, observe=metrics
+        )
         metrics({"train_seconds": trained.seconds, "best_validation_loss": trained.best_loss}, trained.best_step)
     file = job.folder / "adapter.safetensors"
     safetensors.torch.save_file({artifact.TENSOR: trained.table}, file)
     return file
 
 
-@_step(name="measure baselines")
+@step(name="measure baselines")
 def measure_baselines(job: Job) -> Path:
     """Ask the baselines the test rows; once, for as long as base, rows and wording are the same."""
     from components import baselines
@@ -148,70 +155,48 @@ def measure_baselines(job: Job) -> Path:
 
     file, examples = job.baselines_file, read_examples(job.examples_folder)
     if not file.exists():
-        base, texts = _base(job.base_folder, job.base.hash, job.params.base), [row.text for row in examples.of("test")]
+        base, texts = base_of(job), [row.text for row in examples.of("test")]
         rows = examples.of("train"), examples.of("validation")
         found = baselines.run(base, job.params, wording(job.params), *rows, texts)
-        _write(file, json.dumps({name: asdict(answers) for name, answers in found.items()}, indent=1))
+        write_text(file, json.dumps({name: asdict(answers) for name, answers in found.items()}, indent=1))
     return file
 
 
-@_network_step("fetch the champion")
-def champion(job: Job) -> InProduction | None:
+@network_step("fetch the champion")
+def champion(job: Job) -> Fetched | None:
     """Today's Production version, fetched to be asked the candidate's test rows."""
-    store, folder = Store(), job.folder / "champion"
-    found = lifecycle.current(store, job.task, "Production")
-    if found is None:
-        return None
-    # A store takes its downloads away with it: the next step needs a copy that stays.
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(store.download(found), folder)
-    return InProduction(number=found.number, folder=folder)
+    store = Store()
+    found = look.current(store, job.task, "Production")
+    return fetched(store, found, job.folder / "champion") if found else None
 
 
-@_step(name="evaluate")
-def evaluate_adapter(job: Job, adapter: Path, baselines: Path, rival: InProduction | None) -> Path:
+def fetched(store: Store, version: Version, to: Path) -> Fetched:
+    """A copy of a version's adapter folder, verified; a store takes its own downloads away with it."""
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(store.download(version), to)
+    checks.compare(to, version)
+    return Fetched(task=version.task, number=version.number, folder=to, digest=version.tag("manifest_digest"))
+
+
+@step(name="evaluate")
+def evaluate_adapter(job: Job, adapter: Path, baselines: Path, rival: Fetched | None) -> Path:
     """Score the candidate, the baselines and the champion on the held-out test split."""
-    import torch
     from safetensors.torch import load_file
 
-    from components.baselines import Answers
-    from components.inference import answer, from_artifact
-    from components.report import evaluate
-    from components.template import Template
+    from flows import contest
 
-    base = _base(job.base_folder, job.base.hash, job.params.base)
-    answers, reason = None, ""
-    if rival:
-        stored = artifact.read(rival.folder)
-        said, labels = stored.manifest, job.params.data.labels
-        if said.base.hash != job.base.hash:
-            reason = (
-                f"it needs the base {said.base.hash}, the candidate's is {job.base.hash}; take the "
-                "champion rules out of the gate for the first version on a new base"
-            )
-        elif set(said.labels or ()) != set(labels or ()):
-            reason = (
-                f"it answers with the labels {sorted(said.labels or ())}, the candidate with {sorted(labels or ())}"
-            )
-        else:
-            prefix = from_artifact(base, said.method, torch.from_numpy(stored.tensor))
-            own_wording = Template(said.template, said.labels, said.max_tokens)
-            answers = partial(answer, base, prefix, own_wording, max_new_tokens=said.max_new_tokens)
-    report = evaluate(
-        base, job.task, job.params, job.method, read_examples(job.examples_folder),
-        from_artifact(base, job.method, load_file(adapter)[artifact.TENSOR]),
-        {name: Answers(**given) for name, given in json.loads(baselines.read_text(encoding="utf-8")).items()},
-        answers, rival.number if rival else None, reason,
-    )  # fmt: skip
-    return _write(job.folder / "report.json", report.model_dump_json(indent=1))
+    base = base_of(job)
+    asked = contest.in_words_of(base, job.params, job.method, load_file(adapter)[artifact.TENSOR])
+    report = contest.report(base, job, asked, baselines, rival)
+    return write_text(job.folder / "report.json", report.model_dump_json(indent=1))
 
 
-@_step(name="gate")
+@step(name="gate")
 def gate(job: Job, report_file: Path) -> Decision:
     """Decide, and show report and verdict on the run's page."""
-    report = _report(report_file)
+    report = report_in(report_file)
     baselines = {name: scored.metrics for name, scored in report.baselines.items()}
-    decision = decide(report.candidate.metrics, baselines, report.in_production(), job.params.gate)
+    decision = decide(report.candidate.metrics, baselines, report.in_production(), job.params.gate, report.unopposed())
     create_table_artifact(
         report_rows(report), key=f"report-{job.task}", description=f"{job.task}: scores on the test split"
     )
@@ -219,33 +204,37 @@ def gate(job: Job, report_file: Path) -> Decision:
     return decision
 
 
-@_network_step("register")
+@network_step("register")
 def register_version(job: Job, run: str, adapter: Path, report_file: Path, decision: Decision) -> Registered:
     """Write the adapter folder, register it with its report, and clear the run's own folder."""
     from safetensors.numpy import load_file
 
-    base, store = _base(job.base_folder, job.base.hash, job.params.base), Store()
+    base, store = base_of(job), Store()
     verdict, folder = job.folder / "gate.json", job.folder / "adapter"
-    _write(verdict, decision.model_dump_json(indent=1))
-    report = _report(report_file)
+    write_text(verdict, decision.model_dump_json(indent=1))
+    report = report_in(report_file)
     store.log_metrics(run, [(f"test_{name}", value, 0) for name, value in report.candidate.metrics.items()])
     said = draft(
-        job.task, job.params, job.method, base.hash, base.shape, job.data, job.fingerprint, report, job.root
+        job.task, job.params, job.method, base.hash, base.shape, job.data, job.fingerprint, report, machine_of(base),
+        job.root,
     )  # fmt: skip
+    declared = ""
+    if isinstance(job, Import):
+        said, declared = from_elsewhere(said, job.imported), job.imported.declared
     artifact.write(folder, load_file(adapter)[artifact.TENSOR], said)
-    store.log_files(run, [report_file], lifecycle.GATE_FOLDER)
-    version = lifecycle.register(store, folder, run, verdict, job.data.dvc_md5, forced=job.forced)
+    store.log_files(run, [report_file], registration.GATE_FOLDER)
+    version = registration.register(store, folder, run, verdict, job.data.dvc_md5, job.forced, declared)
     shutil.rmtree(job.folder)
     return Registered(number=version.number, duplicate_of=version.tag("duplicate_of"))
 
 
-@_network_step("promote")
+@network_step("promote")
 def promote_version(job: Job, version: int) -> None:
     """Put a version that passed into Production, as params.yaml asks for this task."""
     lifecycle.promote(Store(), job.task, version, reason="promotion: auto", base_hash=job.base.hash)
 
 
-def _write(file: Path, text: str) -> Path:
+def write_text(file: Path, text: str) -> Path:
     """Whole or not at all: a file that is there is complete."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}")
@@ -253,7 +242,7 @@ def _write(file: Path, text: str) -> Path:
     return part.replace(file)
 
 
-def _report(file: Path) -> Report:
+def report_in(file: Path) -> Report:
     from components.report import Report
 
     return Report.model_validate_json(file.read_text(encoding="utf-8"))

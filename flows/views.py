@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-from registry.lifecycle import Entry, Status
+from registry.chain import Link
+from registry.look import Entry, Status
+from registry.night import Step
 from registry.protocol import Version
-from registry.releases import PREFIX
+from registry.releases import PREFIX, Release
 
 Row = dict[str, object]
 METRIC = PREFIX + "metric."
@@ -27,30 +30,49 @@ def data_row(report: Mapping[str, Any]) -> Row:
 
 
 def status_row(status: Status, metric: str | None) -> Row:
-    """One task at a glance; ``metric`` is the one to show of the version in Production."""
+    """One task at a glance; ``metric`` is the one to show of the version in Production.
+
+    ``production`` is what the log says, ``stage`` and ``alias`` what MLflow shows.
+    """
     live, head = status.production, status.head
     value = live.tag(f"metric.{metric}") if live and metric else ""
     return {
         "task": status.task,
-        "production": live.number if live else None,
+        "production": head.version if head else None,
+        "stage": _numbers(status.stage),
+        "alias": _numbers(status.alias),
         "method": live.tag("method") if live else None,
         "score": f"{metric} {float(value):.4f}" if value else None,
         "since": head.when if head else None,
         "by": f"{head.who}: {head.reason}" if head else None,
         "staging": status.staging.number if status.staging else None,
         "versions": status.versions,
-        "note": None if status.in_step else "MLflow's stages say otherwise than the release log",
+        "note": "; ".join([*status.alarms, *(_shouted(head) if head else ())]) or None,
     }
+
+
+def _numbers(versions: Sequence[int]) -> str | None:
+    return ", ".join(map(str, versions)) or None
+
+
+def _shouted(release: Release) -> Iterator[str]:
+    if release.override:
+        yield f"OVERRIDDEN: {release.override}"
+    if release.drift:
+        yield f"BEFORE IT: {release.drift}"
 
 
 def untrained_row(task: str) -> Row:
     """A task that params.yaml names and the registry does not know yet."""
-    return {**status_row(Status(task, None, None, 0, None, True), None), "note": f"next: preface retrain {task}"}
+    return {**status_row(Status(task, None, None, 0, None), None), "note": f"next: preface retrain {task}"}
 
 
 def history_row(entry: Entry, live: bool) -> Row:
     """A line of the release log; ``live``: what it put into Production is there now."""
     release = entry.release
+    effect = ["void: another came first"] if entry.void else ["in Production"] if live else []
+    if entry.broken:
+        effect.append("EDITED: the entry before it is not the one that it was based on")
     return {
         "entry": release.number,
         "when": release.when,
@@ -58,7 +80,25 @@ def history_row(entry: Entry, live: bool) -> Row:
         "version": release.version,
         "by": f"{release.who}@{release.host}",
         "reason": release.reason,
-        "effect": "void: another came first" if entry.void else "in Production" if live else None,
+        "effect": "; ".join([*effect, *_shouted(release)]) or None,
+    }
+
+
+def history_record(entry: Entry, live: bool) -> Row:
+    """The same for programs: everything that the entry says."""
+    said = {field.name: getattr(entry.release, field.name) for field in fields(entry.release)}
+    return {"entry": entry.release.number, **said, "void": entry.void, "broken": entry.broken, "live": live}
+
+
+def night_row(step: Step) -> Row:
+    """What a rollback of everything would do to one task."""
+    return {
+        "task": step.task,
+        "now": step.upon.version,
+        "since": step.upon.when,
+        "by": f"{step.upon.who}: {step.upon.reason}",
+        "back to": step.to,
+        "note": step.fault or None,
     }
 
 
@@ -73,9 +113,14 @@ def version_record(version: Version, decision: Mapping[str, Any] | None) -> Row:
         "metrics": {
             key.removeprefix(METRIC): float(value) for key, value in sorted(version.tags.items()) if METRIC in key
         },
-        "gate": version.tag("gate"),
+        "gate": str(version.gate),
         "rules": {("ok  " if check["passed"] else "NO  ") + check["rule"]: check["reason"] for check in checks},
         "created": version.created.isoformat(timespec="seconds"),
         "run": version.run_id,
         **{key: version.tag(key) for key in ("fingerprint", "base_hash", "data_hash", "dvc_md5", "git_commit")},
     }
+
+
+def chain_row(link: Link) -> Row:
+    """A link of a version's chain, and what is wrong with it."""
+    return {"link": link.name, "says": link.value, "BROKEN": link.fault or None}

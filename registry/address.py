@@ -1,52 +1,107 @@
 """Where a tracking store is: whether it can be opened, where its artifacts go, how to name it in a message.
 
-Knows databases and nothing of MLflow.
+Knows databases and, of MLflow, the name of one variable.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
 
-from components.errors import SetupError
+from components.errors import RegistryError, SetupError
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+PATIENCE = 10  # seconds for a database server's first word
+# What ``mlflow server --default-artifact-root`` reads too. MLflow's own client, at a database, does not.
+ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
+# PostgreSQL, on a connection that it will not grant however often one asks. The driver passes no code on.
+_REFUSALS = ("password authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
 
 def reach(uri: str) -> None:
     """Fail at once where a database cannot be opened: MLflow would try ten times, for over a minute and a half.
 
     Raises:
-        SQLAlchemyError, OSError: what opening it raised. Servers are not asked.
+        SQLAlchemyError, OSError: what opening it raised. Tracking servers are not asked.
         SetupError: the driver is not installed.
+        RegistryError: the database refuses whoever asks.
     """
-    if uri.partition(":")[0].partition("+")[0] not in DATABASES:
+    if not _is_database(uri):
         return
     url = sqlalchemy.make_url(uri)
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     try:
-        engine = sqlalchemy.create_engine(url)
+        engine = sqlalchemy.create_engine(url, connect_args=_limits(url))
     except ImportError as error:
         raise SetupError(f"{public(uri)} needs the driver {error.name}; install it with pip") from error
     try:
         sqlalchemy.inspect(engine).has_table("experiments")
+    except sqlalchemy.exc.OperationalError as error:
+        said = one_line(error.orig or error)
+        if not any(refusal in said for refusal in _REFUSALS):
+            raise
+        raise RegistryError(
+            f"the tracking store {public(uri)} refuses: {said};"
+            " check user, password and database in MLFLOW_TRACKING_URI"
+        ) from error
     finally:
         engine.dispose()
 
 
 def beside(uri: str) -> str | None:
-    """Where the artifacts of an embedded store go: beside its database. A server decides for itself."""
-    if not uri.startswith("sqlite:///"):
+    """Where the artifacts of a new experiment go; None where a tracking server decides for itself.
+
+    At a database: below MLFLOW_DEFAULT_ARTIFACT_ROOT if that is set, else beside an SQLite file. MLflow left to itself
+    takes ./mlruns, wherever the command happens to run: what one machine registers, no other one finds.
+
+    Raises:
+        SetupError: nobody said where.
+    """
+    if not _is_database(uri):
         return None
-    return (Path(sqlalchemy.make_url(uri).database or "").resolve().parent / "artifacts").as_uri()
+    root, url = os.environ.get(ARTIFACT_ROOT, ""), sqlalchemy.make_url(uri)
+    if root and not (urlsplit(root).scheme or Path(root).is_absolute()):
+        raise SetupError(
+            f"{ARTIFACT_ROOT}={root} depends on the folder a command runs in; give s3://... or a full path"
+        )
+    if root:
+        return root if urlsplit(root).scheme else Path(root).as_uri()
+    if url.get_backend_name() == "sqlite":
+        return (Path(url.database or "").resolve().parent / "artifacts").as_uri()
+    raise SetupError(
+        f"nobody says where the artifacts of {public(uri)} go; set {ARTIFACT_ROOT} to s3://BUCKET/PATH or to a folder"
+        " that all machines share, or go through an MLflow server"
+    )
+
+
+def is_away(uri: str, artifact: str) -> bool:
+    """Whether an artifact should lie in a folder of this machine that is gone as a whole: an outage, and not a loss."""
+    try:
+        root = beside(uri) or ""
+    except SetupError:
+        return False
+    return root.startswith("file:") and artifact.startswith(root) and not Path(unquote(urlsplit(root).path)).is_dir()
 
 
 def down(uri: str, said: str) -> str:
     return (
         f"the tracking store {public(uri)} does not answer ({said}); see `preface doctor`, then run the command again"
     )
+
+
+def _is_database(uri: str) -> bool:
+    return uri.partition(":")[0].partition("+")[0] in DATABASES
+
+
+def _limits(url: sqlalchemy.URL) -> dict[str, Any]:
+    """A server that takes the connection and stays silent is waited for without end by libpq."""
+    is_libpq = url.get_backend_name() == "postgresql" and url.get_driver_name() in ("psycopg2", "psycopg")
+    return {"connect_timeout": PATIENCE} if is_libpq and "connect_timeout" not in url.query else {}
 
 
 def public(uri: str) -> str:

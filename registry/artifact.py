@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,13 +28,15 @@ import safetensors.numpy
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from components.errors import ArtifactError, BaseMismatch
-from registry.manifest import Draft, FileDigest, Manifest, card, peft_config
+from components.errors import ArtifactError, BaseMismatch, told
+from registry import plain_file
+from registry.manifest import MAX_FILE, Draft, FileDigest, Manifest, card, peft_config
 
 TENSOR = "prompt_embeddings"
 WEIGHTS, CONFIG, CARD, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "card.md", "manifest.json"
 FILES = (WEIGHTS, CONFIG, CARD)
-MAX_MANIFEST = 1 << 20
+MAX_TEXT = 1 << 20  # of each file but the weights
+MAX_HEADER = 1 << 12  # of the weights, which hold one tensor: a header that names thousands is not parsed
 _REMEDY = "restore the folder from the registry, or train the task again"
 
 Floats = npt.NDArray[np.float32]
@@ -60,19 +61,27 @@ def write(folder: Path, tensor: npt.NDArray[Any], draft: Draft) -> Manifest:
     fault = _tensor_fault(tensor, draft)
     if fault:
         raise ArtifactError(f"{folder}: {fault}; nothing was written")
-    contents = {
-        WEIGHTS: safetensors.numpy.save({TENSOR: np.ascontiguousarray(tensor)}),
-        CONFIG: _render(peft_config(draft)),
-        CARD: card(draft).encode(),
-    }
-    files = {name: FileDigest(size=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in contents.items()}
     try:
+        contents = {
+            WEIGHTS: safetensors.numpy.save({TENSOR: np.ascontiguousarray(tensor)}),
+            CONFIG: _render(peft_config(draft)),
+            CARD: card(draft).encode(),
+        }
+        files = {
+            name: FileDigest(size=len(raw), sha256=hashlib.sha256(raw).hexdigest()) for name, raw in contents.items()
+        }
         sealed = {**draft.model_dump(), "format": 1, "files": {k: v.model_dump() for k, v in files.items()}}
         manifest = Manifest.model_validate({**sealed, "digest": _digest(sealed)})
     except ValueError as error:
-        raise ArtifactError(f"{folder}: no manifest can say this: {error}; nothing was written") from error
+        raise ArtifactError(f"{folder}: no manifest can say this: {told(str(error))}; nothing was written") from error
+    contents[MANIFEST] = _render(manifest.model_dump())
+    for name, raw in contents.items():
+        if len(raw) > (MAX_FILE if name == WEIGHTS else MAX_TEXT):
+            raise ArtifactError(
+                f"{folder}: its {name} of {len(raw)} bytes would be too long to read; nothing was written"
+            )
     try:
-        _place(folder, {**contents, MANIFEST: _render(manifest.model_dump())})
+        _place(folder, contents)
     except OSError as error:
         reason = error.strerror or error
         raise ArtifactError(f"{folder} could not be written ({reason}); nothing half was left") from error
@@ -94,8 +103,8 @@ def read(folder: Path, base_hash: str | None = None) -> Adapter:
         manifest = _read_manifest(folder)
         contents = {name: _read_file(folder / name, manifest.files[name]) for name in FILES}
         tensor = _read_tensor(folder / WEIGHTS, contents[WEIGHTS], manifest)
-    except OSError as error:
-        raise ArtifactError(f"{folder} cannot be read as an adapter: {error}") from error
+    except (OSError, MemoryError) as error:
+        raise ArtifactError(f"{folder} cannot be read as an adapter: {error or 'out of memory'}") from error
     if base_hash is not None and manifest.base.hash != base_hash:
         raise BaseMismatch(
             f"{folder} was trained on base {manifest.base.name} {manifest.base.hash} and would run on {base_hash};"
@@ -113,8 +122,8 @@ def _read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{folder} has no {MANIFEST}, so it is not an adapter; {_REMEDY}")
     if present != {*FILES, MANIFEST}:
         missing, extra = sorted({*FILES} - present), sorted(present - {*FILES, MANIFEST})
-        raise ArtifactError(f"{folder} lacks {missing} and holds {extra} beside its own files; {_REMEDY}")
-    raw = _read_regular(path, MAX_MANIFEST)
+        raise ArtifactError(f"{folder} lacks {missing} and holds {told(str(extra))} beside its own files; {_REMEDY}")
+    raw = plain_file.read(path, MAX_TEXT, _REMEDY)
     try:
         manifest = Manifest.model_validate(json.loads(raw))
         sealed = manifest.model_dump(exclude={"digest"})
@@ -124,17 +133,21 @@ def _read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "(top)"
-        raise ArtifactError(f"{path}: {where}: {first['msg']} (of {error.error_count()} faults); {_REMEDY}") from error
+        fault = told(f"{where}: {first['msg']}")
+        raise ArtifactError(f"{path}: {fault} (of {error.error_count()} faults); {_REMEDY}") from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not the JSON that was written: {error}; {_REMEDY}") from error
     if set(manifest.files) != set(FILES):
-        raise ArtifactError(f"{path} lists {sorted(manifest.files)}; an adapter has {sorted(FILES)}; {_REMEDY}")
+        raise ArtifactError(
+            f"{path} lists {told(str(sorted(manifest.files)))}; an adapter has {sorted(FILES)}; {_REMEDY}"
+        )
     return manifest
 
 
 def _read_file(path: Path, expected: FileDigest) -> bytes:
     """The bytes, once their size and digest are those of the manifest. What was hashed is what is used."""
-    raw = _read_regular(path, expected.size)
+    limit = expected.size if path.name == WEIGHTS else min(expected.size, MAX_TEXT)
+    raw = plain_file.read(path, limit, _REMEDY)
     if len(raw) != expected.size:
         raise ArtifactError(f"{path} has {len(raw)} bytes, its manifest says {expected.size}; {_REMEDY}")
     found = hashlib.sha256(raw).hexdigest()
@@ -143,30 +156,19 @@ def _read_file(path: Path, expected: FileDigest) -> bytes:
     return raw
 
 
-def _read_regular(path: Path, limit: int) -> bytes:
-    """At most ``limit`` bytes of a file that is a file: no link out of the folder, no device, no pipe."""
-    # Without O_NONBLOCK a planted pipe would hang the open.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ArtifactError(f"{path} is not a regular file; {_REMEDY}")
-        if status.st_size > limit:
-            raise ArtifactError(f"{path} has {status.st_size} bytes, at most {limit} can be right; {_REMEDY}")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
-    finally:
-        os.close(descriptor)
-
-
 def _read_tensor(path: Path, raw: bytes, manifest: Manifest) -> Floats:
     """The one tensor, of the one shape and type, finite throughout."""
+    header = int.from_bytes(raw[:8], "little")
+    if header > MAX_HEADER:
+        raise ArtifactError(
+            f"{path} announces a header of {header} bytes, at most {MAX_HEADER} can be right; {_REMEDY}"
+        )
     try:
         tensors = safetensors.numpy.load(raw)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ArtifactError(f"{path} is not a safetensors file: {error}; {_REMEDY}") from error
+        raise ArtifactError(f"{path} is not a safetensors file: {told(str(error))}; {_REMEDY}") from error
     if set(tensors) != {TENSOR}:
-        raise ArtifactError(f"{path} holds {sorted(tensors)}, an adapter has {TENSOR!r} alone; {_REMEDY}")
+        raise ArtifactError(f"{path} holds {told(str(sorted(tensors)))}, an adapter has {TENSOR!r} alone; {_REMEDY}")
     tensor: Floats = tensors[TENSOR]
     fault = _tensor_fault(tensor, manifest)
     if fault:

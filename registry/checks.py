@@ -1,72 +1,111 @@
 """What must be true of a version before it may stand in Production. Reads the store and moves nothing.
 
-An override of a refusal, and gate reports that compared with another champion than today's, will be judged here.
+``refusals`` are about history and evidence, and somebody may override them. ``verify`` is about bytes, and nobody may.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from components.errors import ArtifactError, BaseMismatch, NotFound
 from registry import artifact
 from registry.protocol import Store, Version
-from registry.releases import Release, rolled_away
+from registry.releases import rolled_away
+from registry.state import State
 
 
-def refusal(store: Store, version: Version, line: Sequence[Release]) -> str:
-    """Why the version may not go to Production, empty if it may. Tags can be edited, so the stored report counts.
+def refusals(store: Store, version: Version, state: State, adopting: bool = False) -> list[str]:
+    """Why the version may not go to Production, each with its remedy. Tags can be edited: the stored report counts.
 
     Args:
-        line: the task's entries that took effect, oldest first.
+        adopting: it stands there already, by hand, and it is that which is asked about.
     """
-    path, again = version.tag("report"), f"train again with `preface retrain {version.task} --force`"
-    if not version.ready:
-        return f"it was never completed; {again}"
+    found, gate = [], version.gate
+    evaluate = f"`preface evaluate {version.name}` measures it again"
     if version.tag("duplicate_of"):
-        return f"it repeats version {version.tag('duplicate_of')}; promote that one"
-    if version.tag("gate") != "passed":
-        return f"its gate says {version.tag('gate') or 'nothing'}; see `preface show {version.name}`"
+        found.append(f"it repeats version {version.tag('duplicate_of')}; promote that one")
     try:
-        raw = store.read_file(version.run_id, path)
+        raw = store.read_file(version.run_id, gate.report) if gate.report else None
     except NotFound:
-        return f"its gate report {path or '(none)'} is not in the store; {again}"
-    found, registered = hashlib.sha256(raw).hexdigest(), version.tag("report_sha256") or "nothing"
-    if found != registered or verdict(raw) is not True:
-        return f"its gate report was changed: sha256 {found}, registered as {registered}; {again}"
-    away = rolled_away(line).get(version.number)
+        raw = None
+    champion = state.head.version if state.head else None
+    if raw is None:
+        found.append(f"its gate report {gate.report or '(none)'} is not in the store; {evaluate}")
+    elif hashlib.sha256(raw).hexdigest() != gate.sha256:
+        said = hashlib.sha256(raw).hexdigest()
+        found.append(f"its gate report was changed: sha256 {said}, registered as {gate.sha256}; {evaluate}")
+    elif verdict(raw) is not True:
+        found.append(f"its gate refused it; see `preface show {version.name}`")
+    elif compared_with(raw) != champion:
+        then, today = (f"version {v}" if v else "nothing" for v in (compared_with(raw), champion))
+        found.append(f"its gate report is stale: it was compared with {then}, in Production is {today}; {evaluate}")
+    away = rolled_away(state.line).get(version.number)
     if away:
-        return f"it was rolled away from on {away.when} by {away.who}: {away.reason}; train another"
-    return ""
+        found.append(f"it was rolled away from on {away.when} by {away.who}: {away.reason}; train another")
+    if state.drift and not adopting:
+        found.append(f"{state.drift}; `preface reconcile {state.task}` settles that first")
+    return found
 
 
-def verify(store: Store, version: Version, base_hash: str) -> None:
-    """Check that the adapter's bytes are those that were registered, and its base the declared one.
+def base_fault(version: Version, base_hash: str) -> str:
+    """How the version's base differs from the declared one, empty if it does not."""
+    recorded = version.tag("base_hash")
+    if recorded == base_hash:
+        return ""
+    return (
+        f"{version.name} was trained on base {version.tag('base')} {recorded or '(not recorded)'}, params.yaml declares"
+        f" {base_hash}"
+    )
+
+
+def verify(store: Store, version: Version) -> artifact.Adapter:
+    """The version's adapter out of the artifact store, once it is the one that was registered; errors as below."""
+    if not version.ready:
+        raise ArtifactError(f"{version.name} was never completed; train again with `preface retrain {version.task}`")
+    return compare(store.download(version), version)
+
+
+def compare(folder: Path, version: Version) -> artifact.Adapter:
+    """The adapter in a folder, once its bytes are those that were registered and its base the recorded one.
 
     Raises:
-        BaseMismatch: it was trained on another base than ``base_hash``, which params.yaml declares.
+        BaseMismatch: its manifest names another base than its record.
         ArtifactError: its bytes are damaged, or another adapter's.
     """
-    recorded = version.tag("base_hash")
-    if recorded != base_hash:
-        raise BaseMismatch(
-            f"{version.name} was trained on base {recorded or '(not recorded)'}, params.yaml declares {base_hash};"
-            f" set bases.*.hash back, or train with `preface retrain {version.task}`"
-        )
-    manifest = artifact.read(store.download(version), base_hash).manifest
-    if manifest.digest != version.tag("manifest_digest") or manifest.task != version.task:
+    again = f"restore it, or train again with `preface retrain {version.task} --force`"
+    adapter = artifact.read(folder)
+    said = adapter.manifest
+    if said.digest != version.tag("manifest_digest") or said.task != version.task:
         raise ArtifactError(
-            f"{version.name}: the stored adapter is {manifest.task} {manifest.digest}, registered was {version.task}"
-            f" {version.tag('manifest_digest') or '(nothing)'}; restore it, or train the task again"
+            f"{version.name}: the stored adapter is {said.task} {said.digest}, registered was {version.task}"
+            f" {version.tag('manifest_digest') or '(nothing)'}; {again}"
         )
+    if said.base.hash != version.tag("base_hash"):
+        raise BaseMismatch(
+            f"{version.name}: its manifest names the base {said.base.hash}, its record"
+            f" {version.tag('base_hash') or '(nothing)'}; {again}"
+        )
+    return adapter
 
 
 def verdict(report: bytes) -> bool | None:
     """What a gate report says; None if it says nothing."""
+    passed = _read(report).get("passed")
+    return passed if isinstance(passed, bool) else None
+
+
+def compared_with(report: bytes) -> int | None:
+    """The version that a gate report compared with, None for none."""
+    champion = _read(report).get("champion")
+    return champion if type(champion) is int else None
+
+
+def _read(report: bytes) -> dict[str, Any]:
     try:
         content = json.loads(report)
     except (ValueError, RecursionError):
-        return None
-    passed = content.get("passed") if isinstance(content, dict) else None
-    return passed if isinstance(passed, bool) else None
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,33 +1,37 @@
-"""The rules of what may go where: register, promote, roll back, and what there is to see of it.
+"""The rules of what may go into Production, and out of it: promote, roll back, adopt or undo what was moved by hand.
 
-Rules over the small store of ``protocol.py``. The release log is the truth; stages and aliases are brought after it,
-and ``_project`` may run at any time, so that a repeated command mends what a crash left. Promotion and rollback load no
-weights and import neither torch nor prefect. A stage that was moved by hand is told (``Status.in_step``), not mended.
+Rules over the small store of ``protocol.py``. The release log is the truth: what takes effect is one appended entry,
+stages and aliases are brought after it (``projection.py``), and a command that finds what a crash left mends it first.
+Nothing here loads weights, or imports torch or prefect. What there is to see of a task is in ``look.py``.
 """
 
 from __future__ import annotations
 
-import getpass
-import hashlib
-import os
 import socket
 import subprocess
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from components.errors import NotFound, NothingToRollBackTo, PromotionConflict, PromotionRefused, RegistryError
-from registry import artifact, checks
-from registry.manifest import Manifest
-from registry.protocol import Stage, Store, Version
-from registry.releases import NO_ENTRY, PREFIX, Action, Release, effective, last_good, rolled_away
-
-GATE_FOLDER = "gate"
+from components.errors import (
+    BaseMismatch,
+    NothingToRollBackTo,
+    PromotionConflict,
+    PromotionRefused,
+    RegistryError,
+    StoreUnavailable,
+)
+from registry import checks, receipts
+from registry.projection import bring, mend, now, user
+from registry.protocol import Store, Version
+from registry.releases import NO_ENTRY, Action, Release, last_good, rolled_away
+from registry.state import State
 
 
 @dataclass(frozen=True)
 class Moved:
-    """What a promotion or a rollback did. ``previous`` was in Production; ``changed`` is False if it is there still."""
+    """What a move did. ``previous`` was in Production; ``changed`` is False if it is there still."""
 
     version: Version
     previous: int | None
@@ -35,239 +39,209 @@ class Moved:
     changed: bool
 
 
-@dataclass(frozen=True)
-class Status:
-    """One task at a glance. The log says what is in Production; ``in_step``: MLflow's stage and alias say the same."""
-
-    task: str
-    production: Version | None
-    staging: Version | None
-    versions: int
-    head: Release | None
-    in_step: bool
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A line of the history. A void entry came after another that was based on the same head, and changed nothing."""
-
-    release: Release
-    void: bool
-
-
-def register(store: Store, folder: Path, run_id: str, report: Path, dvc_md5: str, forced: bool = False) -> Version:
-    """Record an evaluated candidate: at Staging if its gate passed it, at no stage if not.
-
-    Args:
-        folder: The adapter folder, verified before anything is registered.
-        report: The gate's report, a JSON object whose ``passed`` is true or false; stored with the run.
-        dvc_md5: DVC's name for the prepared data.
-        forced: Somebody asked for another version although the fingerprint is registered.
-    """
-    manifest = artifact.read(folder).manifest
-    raw = report.read_bytes()
-    passed = checks.verdict(raw)
-    if passed is None:
-        raise RegistryError(f"{report} does not say whether the gate passed: it must be a JSON object with `passed`")
-    store.log_files(run_id, [report], GATE_FOLDER)
-    tags = {
-        **_facts(manifest),
-        "dvc_md5": dvc_md5,
-        "gate": "passed" if passed else "refused",
-        "report": f"{GATE_FOLDER}/{report.name}",
-        "report_sha256": hashlib.sha256(raw).hexdigest(),
-    }
-    description = (folder / artifact.CARD).read_text(encoding="utf-8").split("---\n", 2)[-1].strip()
-    tags = {PREFIX + key: value for key, value in tags.items()}
-    alike = store.by_fingerprint(manifest.task, manifest.fingerprint)
-    # A second try, after a store that was away for a moment, goes on with the version that the first one made.
-    version = next((v for v in alike if v.run_id == run_id and v.ready), None)
-    version = version or store.register(manifest.task, folder, run_id, tags, description)
-    # Two runs of one fingerprint can pass each other unasked; then the lowest number is the one that counts.
-    first = min(v.number for v in store.by_fingerprint(manifest.task, manifest.fingerprint) if v.ready)
-    if first != version.number and not forced:
-        store.tag_version(manifest.task, version.number, PREFIX + "duplicate_of", str(first))
-    elif passed:
-        store.set_stage(manifest.task, version.number, "Staging")
-        store.set_alias(manifest.task, "staging", version.number)
-    return store.version(manifest.task, version.number)
-
-
 def promote(
-    store: Store, task: str, number: int | None = None, *, reason: str, base_hash: str, who: str | None = None
+    store: Store,
+    task: str,
+    number: int | None = None,
+    *,
+    reason: str,
+    base_hash: str,
+    who: str | None = None,
+    override: bool = False,
 ) -> Moved:
     """Put a version into Production; without a number the one in Staging.
 
     Args:
         base_hash: what params.yaml declares for the task's base.
         who: by whom, for the history; the user of this process if not given.
+        override: promote against everything that speaks against it but damaged bytes; the history keeps what that was.
 
     Raises:
-        PromotionRefused: its gate, report, base, artifact or history forbids it.
+        PromotionRefused, BaseMismatch: its gate, report, base or history forbids it.
+        ArtifactError: its bytes are not those that were registered.
         PromotionConflict: somebody else's promotion came first.
     """
-    line = effective(store.releases(task))
-    version = store.version(task, number) if number is not None else current(store, task, "Staging")
+    state = mend(store, task)
+    version = store.version(task, number) if number is not None else state.staged
     if version is None:
         raise PromotionRefused(f"{task} has no version in Staging; train one with `preface retrain {task}`")
-    if line and line[-1].version == version.number:
-        return _again(store, task, line)
-    refusal = checks.refusal(store, version, line)
-    if refusal:
-        raise PromotionRefused(f"{version.name} may not be promoted: {refusal}")
-    checks.verify(store, version, base_hash)
-    return _move(store, task, "promote", version, line, reason, who)
+    if state.head and state.head.version == version.number and not state.drift:
+        return Moved(version, version.number, state.head, changed=False)
+    return _checked(store, "promote", version, state, reason, base_hash, who, override)
 
 
 def rollback(
-    store: Store, task: str, to: int | None = None, *, reason: str, base_hash: str, who: str | None = None
+    store: Store,
+    task: str,
+    to: int | None = None,
+    *,
+    reason: str,
+    base_hash: str,
+    who: str | None = None,
+    override: bool = False,
+    upon: int | None = None,
 ) -> Moved:
     """Put the version back that was last good in Production; with ``to`` any that was ever there.
 
     Args:
         base_hash: what params.yaml declares for the task's base.
+        override: also to another base than that, and with the artifact store down on the receipt of a drill.
+        upon: the release that this was decided upon; another head is a conflict.
 
     Raises:
         NothingToRollBackTo: there is no such version.
         ArtifactError, BaseMismatch: its bytes or its base are not what they were.
+        PromotionConflict: somebody else's move came first.
     """
-    line = effective(store.releases(task))
+    state = mend(store, task)
+    target = destination(state, to)
+    if upon is not None and state.line[-1].number != upon:
+        raise _conflict(task, state.line[-1])
+    if target == state.line[-1].version and not state.drift:
+        return Moved(store.version(task, target), target, state.line[-1], changed=False)
+    version, overridden = store.version(task, target), []
+    fault = checks.base_fault(version, base_hash)
+    if fault:
+        fault += _whereabouts(version)
+        if not override:
+            raise BaseMismatch(f"{fault}; set the task's base back in params.yaml, or add --override to go there now")
+        overridden.append(fault)
+    try:
+        checks.verify(store, version)
+    except StoreUnavailable as error:
+        drill, unfit = receipts.vouching(version)
+        if unfit or not override:
+            rest = unfit or f"{drill} vouches for it: --override rests on that"
+            raise StoreUnavailable(f"{error}; {rest}") from error
+        overridden.append(f"the artifact store did not answer; this rests on {drill}")
+    return _move(store, "rollback", version, state, reason, who, overridden)
+
+
+def destination(state: State, to: int | None = None, undone: Callable[[Release], bool] = lambda entry: False) -> int:
+    """Where a rollback of the task would land.
+
+    Args:
+        to: the version that was asked for.
+        undone: entries that are to be undone together with the head.
+
+    Raises:
+        NothingToRollBackTo: nowhere.
+    """
+    task, line = state.task, state.line
     if not line:
         raise NothingToRollBackTo(f"{task} was never in Production; `preface promote {task}` puts a version there")
-    if to == line[-1].version:
-        return _again(store, task, line)
-    target = to if to is not None else last_good(line)
+    if to is not None:
+        # What an edited history says is no reason to refuse what somebody asks for by name.
+        if to not in {entry.version for entry in line} and not (state.broken or state.cut):
+            raise NothingToRollBackTo(
+                f"{task}@{to} was never in Production; `preface promote {task} --version {to}` is the way there"
+            )
+        return to
+    target = last_good(line, undone)
     if target is None:
         bad = ", ".join(str(number) for number in sorted(rolled_away(line))) or "none"
+        edited = f"; {state.broken[-1]}, so earlier ones are not chosen by themselves" if state.broken else ""
         raise NothingToRollBackTo(
-            f"{task}@{line[-1].version} has no good version before it (rolled away from: {bad});"
+            f"{task}@{line[-1].version} has no good version before it (rolled away from: {bad}{edited});"
             " name one with --to, or promote another"
         )
-    if target not in {entry.version for entry in line}:
-        raise NothingToRollBackTo(
-            f"{task}@{target} was never in Production; `preface promote {task} --version {target}` is the way there"
+    return target
+
+
+def restore(store: Store, task: str) -> State:
+    """Undo what was moved by hand: stages and aliases go back to what the log says."""
+    return bring(store, task, force=True)
+
+
+def adopt(
+    store: Store, task: str, *, reason: str, base_hash: str, who: str | None = None, override: bool = False
+) -> Moved:
+    """Write what was moved by hand into the log, if it may stand in Production; arguments and errors as in ``promote``.
+
+    Raises:
+        RegistryError: there is nothing to adopt, or not one version alone.
+    """
+    state = mend(store, task)
+    live = {state.head.version} if state.head else set()
+    moved = set.union(*state.shown) - live
+    if len(moved) != 1:
+        what = f"versions {sorted(moved)} could be meant" if moved else "no other version stands in Production"
+        raise RegistryError(
+            f"{task} has nothing to adopt: {what} ({state.drift or 'log, stage and alias agree'});"
+            f" `preface reconcile {task} --restore` brings MLflow back to the log"
         )
-    version = store.version(task, target)
-    checks.verify(store, version, base_hash)
-    return _move(store, task, "rollback", version, line, reason, who)
+    return _checked(store, "adopt", store.version(task, moved.pop()), state, reason, base_hash, who, override)
 
 
-def current(store: Store, task: str, stage: Stage) -> Version | None:
-    """The version at a stage, None if there is none. Production is what the release log says."""
-    if stage == "Production":
-        line = effective(store.releases(task))
-        return store.version(task, line[-1].version) if line else None
-    return max((v for v in store.versions(task) if v.stage == stage), key=lambda v: v.number, default=None)
-
-
-def find(store: Store, address: str) -> Version:
-    """The version that ``TASK@7``, ``TASK@staging`` or ``TASK@production`` names."""
-    task, _, which = address.partition("@")
-    if task and which.isdecimal():
-        return store.version(task, int(which))
-    stages: dict[str, Stage] = {"staging": "Staging", "production": "Production"}
-    if not task or which not in stages:
-        raise RegistryError(f"{address!r} names no version; write TASK@NUMBER, TASK@staging or TASK@production")
-    version = current(store, task, stages[which])
-    if version is None:
-        raise NotFound(f"{task} has no version in {stages[which]}; see `preface status {task}`")
-    return version
-
-
-def status(store: Store, task: str) -> Status:
-    """What is where, and whether MLflow's stage and alias agree with the log."""
-    versions, line = store.versions(task), effective(store.releases(task))
-    head = line[-1] if line else None
-    live = {head.version} if head else set()
-    shown = (
-        {v.number for v in versions if v.stage == "Production"},
-        {v.number for v in versions if "production" in v.aliases},
+def _checked(
+    store: Store,
+    action: Action,
+    version: Version,
+    state: State,
+    reason: str,
+    base_hash: str,
+    who: str | None,
+    override: bool,
+) -> Moved:
+    """Move a version into Production if nothing speaks against it, or somebody takes that upon them."""
+    found, fault = (
+        checks.refusals(store, version, state, adopting=action == "adopt"),
+        checks.base_fault(version, base_hash),
     )
-    return Status(
-        task=task,
-        production=next((v for v in versions if v.number in live), None),
-        staging=max((v for v in versions if v.stage == "Staging"), key=lambda v: v.number, default=None),
-        versions=len(versions),
-        head=head,
-        in_step=shown == (live, live),
-    )
-
-
-def history(store: Store, task: str) -> list[Entry]:
-    """Every entry of the task's release log, oldest first, the void ones too."""
-    entries = sorted(store.releases(task), key=lambda entry: entry.number)
-    took_effect = {entry.number for entry in effective(entries)}
-    return [Entry(entry, void=entry.number not in took_effect) for entry in entries]
-
-
-def _facts(manifest: Manifest) -> dict[str, str]:
-    """What a version's tags repeat of its manifest, so that MLflow can search and show it."""
-    return {
-        "method": manifest.method,
-        "fingerprint": manifest.fingerprint,
-        "base_hash": manifest.base.hash,
-        "data_hash": manifest.data.hash,
-        "git_commit": manifest.code.git_commit,
-        "manifest_digest": manifest.digest,
-        **{f"metric.{name}": f"{value:.6g}" for name, value in manifest.metrics.items()},
-    }
+    if found and not override:
+        raise PromotionRefused(f"{version.name} may not be promoted: {'; '.join(found)}")
+    if fault and not override:
+        raise BaseMismatch(f"{fault}; set bases.*.hash back, or train with `preface retrain {version.task}`")
+    checks.verify(store, version)
+    return _move(store, action, version, state, reason, who, [*found, *([fault] if fault else [])])
 
 
 def _move(
-    store: Store, task: str, action: Action, version: Version, line: list[Release], reason: str, who: str | None
+    store: Store, action: Action, version: Version, state: State, reason: str, who: str | None, overridden: list[str]
 ) -> Moved:
     """Append the entry, see that it took effect, and bring stages and aliases after it."""
-    head = line[-1] if line else None
+    task, head, declared = version.task, state.head, version.tag("declared_base")
+    if declared:
+        overridden = [*overridden, f"its base was declared by {declared}, and not proven"]
     release = Release(
         action=action,
         version=version.number,
         based_on=head.number if head else NO_ENTRY,
         head_hash=head.hash if head else "",
-        who=who or _user(),
+        who=who or user(),
         host=socket.gethostname(),
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        when=now(),
         reason=reason,
         git_commit=git_commit(),
+        digest=version.tag("manifest_digest"),
+        gate=str(version.gate),
+        override="; ".join(overridden),
+        drift="; ".join(filter(None, [state.cut, state.drift])),
+        token=uuid.uuid4().hex,
     )
-    number = store.append_release(task, release)
-    line = effective(store.releases(task))
-    entry = next((entry for entry in line if entry.number == number), None)
+    store.append_release(task, release)
+    # Not by its number: where an answer was lost on the way, MLflow's client asks twice.
+    after = bring(store, task, force=True)
+    entry = next((entry for entry in after.line if entry.token == release.token), None)
     if entry is None:
-        winner = next(entry for entry in line if entry.based_on == release.based_on)
-        raise PromotionConflict(
-            f"{winner.who}@{winner.host} came first: {winner.action} of {task}@{winner.version} ({winner.reason});"
-            f" look at `preface status {task}` and decide again"
-        )
-    _project(store, task, line)
+        raise _conflict(task, next((e for e in after.line if e.based_on == release.based_on), after.line[-1]))
     return Moved(store.version(task, version.number), head.version if head else None, entry, changed=True)
 
 
-def _again(store: Store, task: str, line: list[Release]) -> Moved:
-    """What was asked for is what the log says: nothing to append, only the stages to bring after it."""
-    _project(store, task, line)
-    head = line[-1]
-    return Moved(store.version(task, head.version), head.version, head, changed=False)
+def _conflict(task: str, winner: Release) -> PromotionConflict:
+    return PromotionConflict(
+        f"{winner.who}@{winner.host} came first: {winner.action} of {task}@{winner.version} ({winner.reason});"
+        f" look at `preface status {task}` and decide again"
+    )
 
 
-def _project(store: Store, task: str, line: list[Release]) -> None:
-    """Make stages and aliases say what the log says. Begins again when the head moved meanwhile."""
-    while True:
-        head = line[-1]
-        store.set_stage(task, head.version, "Production")
-        store.set_alias(task, "production", head.version)
-        if "staging" in store.version(task, head.version).aliases:
-            store.set_alias(task, "staging", None)
-        store.tag_task(task, PREFIX + "projected", str(head.number))
-        line = effective(store.releases(task))
-        if line[-1].number == head.number:
-            return
+def _whereabouts(version: Version) -> str:
+    """Whether the base of a version is materialised here."""
+    from components.base_model import bases_folder, find
 
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user id without a name
-        return str(os.getuid())
+    bases = bases_folder(Path.cwd())
+    found = find(bases, version.tag("base_hash"), version.tag("base"))
+    return f" (its base is here: {found})" if found else f" (its base is not in {bases}; `preface prepare` makes it)"
 
 
 def git_commit(folder: Path | None = None) -> str:

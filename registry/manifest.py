@@ -6,25 +6,29 @@ Pure records and texts. This module reads and writes no file; `registry/artifact
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from components.base_hash import BaseHash
+from components.machine import Machine
 from components.params import Count, MethodName, Record, Sha256
 
 PEFT_VERSION = "0.21.2"  # whose layout this is; tests/registry/test_artifact_peft.py holds it to that
 MAX_FILE = 1 << 30  # 512 virtual tokens of a 32-layer base without grouped heads come to half of this
 
+# So far beyond every model that their product is a number to compare and print, whoever wrote the manifest.
+Size = Annotated[int, Field(ge=1, le=1 << 24)]
+
 
 class Shape(Record):
     """The base's sizes that the tensor must agree with: L, Hkv, D, H and the number of query heads."""
 
-    layers: Count
-    kv_heads: Count
-    head_size: Count
-    hidden: Count
-    heads: Count
+    layers: Size
+    kv_heads: Size
+    head_size: Size
+    hidden: Size
+    heads: Size
 
 
 class BasePin(Record):
@@ -66,26 +70,46 @@ class FileDigest(Record):
 
 
 class Draft(Record):
-    """Everything that a manifest says and that the folder's own bytes do not tell."""
+    """Everything that a manifest says and that the folder's own bytes do not tell.
+
+    ``recipe`` is the training code's (components/fingerprint.py) and ``machine`` what it ran on; None where an adapter
+    came from elsewhere. ``label_order`` is that of ``labels``, which JSON need not keep: a tie goes to the first.
+    """
 
     task: str
     method: MethodName
     kind: Literal["classification", "generation"]
-    virtual_tokens: Count
+    virtual_tokens: Size
     shape: Shape
     base: BasePin
     data: DataPin
     fingerprint: Sha256
+    recipe: Count | None
     seed: Annotated[int, Field(ge=0)]
     params: dict[str, JsonValue]
     template: str
     labels: dict[str, str] | None
+    label_order: list[str] | None
     max_tokens: Count
     max_new_tokens: Count
     metrics: dict[str, FiniteFloat]
     code: CodePin
     libraries: dict[str, str]
+    machine: Machine | None
     created: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_in_order(cls, said: Any) -> Any:
+        """Labels as they were ordered for training. A draft that is made here need not say the order twice."""
+        if not isinstance(said, dict):
+            return said
+        labels: dict[str, Any] = said["labels"] if isinstance(said.get("labels"), dict) else {}
+        order = said.get("label_order", list(labels) or None)
+        if sorted(map(repr, order if isinstance(order, list) else [])) != sorted(map(repr, labels)):
+            raise ValueError(f"label_order is {order}, the labels are {list(labels)}; they must agree")
+        ordered = {"labels": {label: labels[label] for label in order}} if order else {}
+        return {**said, **ordered, "label_order": order}
 
     @property
     def tensor_shape(self) -> tuple[int, int]:

@@ -1,12 +1,16 @@
 """A registered version as MLflow's pyfunc model: ``mlflow.pyfunc.load_model("models:/TASK/Production")``.
 
 The model folder holds the adapter folder, closed, as ``artifacts/adapter``; the code is the installed distribution's,
-nothing is a pickle. The base is looked for by its hash, and hashed, before a weight of it is used. Knows no registry.
+nothing is a pickle. The base is looked for by its hash, and hashed, before a weight of it is used.
+
+Knows no registry: MLflow loads a folder, and does not say which version it is. The model's configuration names the
+manifest's digest, so an adapter that was put in another's place is refused. Whoever writes over the whole model folder,
+MLmodel included, is found by what asks the registry: `preface verify`, `predict`, `promote`, `rollback`. A caller who
+knows the registered digest pins it: ``load_model(uri, model_config={"manifest_digest": DIGEST})``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import math
 import shutil
@@ -17,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from components.errors import BaseError, DataError
+from components.errors import ArtifactError, DataError
 from registry import artifact
 from registry.manifest import BasePin, Manifest
 
@@ -54,14 +58,16 @@ class AdapterModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """MLflow's way to say ``open``."""
-        self.open(Path(context.artifacts["adapter"]), (context.model_config or {}).get("base"))
+        told = context.model_config or {}
+        self.open(Path(context.artifacts["adapter"]), told.get("base"), told.get("manifest_digest"))
 
-    def open(self, folder: Path, base: str | None = None) -> None:
+    def open(self, folder: Path, base: str | None = None, digest: str | None = None) -> None:
         """Read the adapter, find its base, and refuse if either is not what was registered.
 
         Args:
             folder: An adapter folder.
             base: A materialised base; if not given, the bases folder is searched for the pinned hash.
+            digest: The manifest's, as it was registered; None where nobody knows.
         """
         import torch
 
@@ -71,6 +77,11 @@ class AdapterModel(PythonModel):
 
         adapter = artifact.read(folder)
         said = self._manifest = adapter.manifest
+        if digest is not None and said.digest != digest:
+            raise ArtifactError(
+                f"{folder} holds the adapter {said.digest}, expected {digest}: another was put in its place; restore"
+                f" it, or train again with `preface retrain {said.task} --force`"
+            )
         self._base = load(Path(base) if base else find_base(said.base), said.base.hash, said.base.name)
         self._prefix = from_artifact(self._base, said.method, torch.from_numpy(adapter.tensor))
         self._template = Template(said.template, said.labels, said.max_tokens)
@@ -112,7 +123,7 @@ def pack(adapter: Path, to: Path) -> None:
             artifacts={"adapter": str(Path(room) / "adapter")},
             signature=ModelSignature(inputs=Schema([ColSpec(DataType.string, "text")]), outputs=Schema(outputs)),
             pip_requirements=[f"preface=={importlib.metadata.version('preface')}"],
-            model_config={"base": None},
+            model_config={"base": None, "manifest_digest": manifest.digest},
         )
 
 
@@ -121,17 +132,10 @@ def find_base(pin: BasePin) -> Path:
 
     Where none has it, the folder of the pinned name is returned: loading it says what is wrong, with both hashes.
     """
-    from components.base_hash import hash_base
-    from components.base_model import bases_folder
+    from components.base_model import bases_folder, find
 
     bases = bases_folder(Path.cwd())
-    named = bases / pin.name
-    others = sorted(path.parent for path in bases.glob("[!.]*/config.json") if path.parent != named)
-    for folder in (named, *others):
-        with contextlib.suppress(BaseError):
-            if hash_base(folder).value == pin.hash:
-                return folder
-    return named
+    return find(bases, pin.hash, pin.name) or bases / pin.name
 
 
 def _shares(scores: dict[str, float]) -> dict[str, float]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,18 @@ from typing import Literal, Protocol
 from registry.releases import PREFIX, Release
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a version's gate said, and the stored report that says so; one tag, so that it changes as a whole."""
+
+    verdict: str
+    report: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict} {self.report} {self.sha256}"
 
 
 @dataclass(frozen=True)
@@ -38,20 +50,55 @@ class Version:
         """One of our own tags, empty if it is not there."""
         return self.tags.get(PREFIX + key, "")
 
+    @property
+    def gate(self) -> Gate:
+        """Empty parts where nothing, or nothing readable, is recorded."""
+        parts = self.tag("gate").split(" ")
+        return Gate(*parts) if len(parts) == 3 else Gate("", "", "")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run as the store tells of it; ``datasets`` are the digests of the rows that it used."""
+
+    status: str
+    deleted: bool
+    tags: Mapping[str, str]
+    datasets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One task out of the store's overview: as much as bulk queries tell.
+
+    ``latest`` are the highest versions at each stage, ``last`` the last entry of the log, which may be void; None where
+    the store cannot say, or where the task has no log.
+    """
+
+    task: str
+    tags: Mapping[str, str]
+    aliases: Mapping[str, int]
+    latest: Sequence[Version]
+    last: Release | None
+
 
 class Store(Protocol):
     """What the rules need of a registry. Reads of what does not exist raise ``NotFound``."""
 
     def version(self, task: str, number: int) -> Version: ...
     def versions(self, task: str) -> list[Version]: ...
+    def task_tags(self, task: str) -> Mapping[str, str]: ...
     def by_fingerprint(self, task: str, fingerprint: str) -> list[Version]: ...
+    def overview(self) -> list[Head]: ...
     def register(self, task: str, folder: Path, run_id: str, tags: Mapping[str, str], description: str) -> Version: ...
     def download(self, version: Version) -> Path: ...
-    def log_files(self, run_id: str, paths: list[Path], artifact_path: str) -> None: ...
+    def log_files(self, run_id: str, paths: Sequence[Path], artifact_path: str) -> None: ...
     def read_file(self, run_id: str, path: str) -> bytes: ...
+    def run(self, run_id: str) -> Run: ...
     def set_stage(self, task: str, number: int, stage: Stage) -> None: ...
     def set_alias(self, task: str, alias: str, number: int | None) -> None: ...
     def tag_version(self, task: str, number: int, key: str, value: str) -> None: ...
     def tag_task(self, task: str, key: str, value: str) -> None: ...
+    def untag_task(self, task: str, key: str) -> None: ...
     def append_release(self, task: str, release: Release) -> int: ...
     def releases(self, task: str) -> list[Release]: ...

@@ -16,23 +16,21 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlflow
 import mlflow.artifacts
-import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from components.errors import NotFound, RegistryError, StoreUnavailable
-from registry import address
-from registry.protocol import Stage, Version
+from components.errors import NotFound, StoreUnavailable
+from registry import address, faults, records
+from registry.protocol import Head, Run, Stage, Version
 from registry.releases import PREFIX, Release
 
 ADAPTER = "artifacts/adapter"  # the adapter folder's place in MLflow's model folder
@@ -42,12 +40,10 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "AWS_RETRY_MODE": "standard",
+    "AWS_MAX_ATTEMPTS": "3",
 }
-METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # MLflow's limits
-# What MLflow's errors mean to a caller: not there, or not so; every other one is not now.
-_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
-_WRONG = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED", "INVALID_STATE"}
-_CARRIERS = {"botocore", "boto3", "s3transfer", "urllib3", "requests"}
+METRICS_A_CALL, PARAMS_A_CALL, MODELS_A_PAGE = 1000, 100, 1000  # MLflow's limits
 
 
 class Store:
@@ -55,9 +51,12 @@ class Store:
 
     MLflow looks parts of its own up through a process-wide address (``create_model_version`` does), so making a Store
     sets that to this store. A process works with one store at a time.
+
+    MLflow marks stages as deprecated. Where they are gone, or PREFACE_STAGES=off says to leave them alone, the aliases
+    beside them carry everything: a version's ``stage`` is then what its alias says.
     """
 
-    def __init__(self, tracking_uri: str | None = None) -> None:
+    def __init__(self, tracking_uri: str | None = None, stages: bool | None = None) -> None:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
         self.uri = tracking_uri or mlflow.get_tracking_uri()
@@ -68,6 +67,8 @@ class Store:
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.uri)
             self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        wanted = os.environ.get("PREFACE_STAGES", "on") != "off" if stages is None else stages
+        self._stages = wanted and hasattr(self._client, "transition_model_version_stage")
         self._downloads: Path | None = None
 
     # --- runs ---------------------------------------------------------------------------------------------------------
@@ -107,6 +108,11 @@ class Store:
             root = self._client.get_run(run_id).info.artifact_uri
             return self._fetch(f"{root}/{path}", Path(room), f"artifact {path} of run {run_id}").read_bytes()
 
+    def run(self, run_id: str) -> Run:
+        """What is recorded of a run."""
+        with self._answering(f"run {run_id}"):
+            return records.run(self._client.get_run(run_id))
+
     def end_run(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED."""
         with self._answering():
@@ -139,26 +145,36 @@ class Store:
         """One version of a task."""
         with self._answering(f"{task}@{number}"):
             found = self._client.get_model_version(task, str(number))
-            return _version(found, self._client.get_registered_model(task).aliases)
+            return records.version(found, self._client.get_registered_model(task).aliases, self._stages)
 
     def versions(self, task: str) -> list[Version]:
         """All versions of a task, oldest first."""
         with self._answering(f"task {task!r}"):
             aliases = self._client.get_registered_model(task).aliases
-            return [_version(found, aliases) for found in self._search(task)]
+            return [records.version(found, aliases, self._stages) for found in self._search(task)]
+
+    def task_tags(self, task: str) -> dict[str, str]:
+        """The tags of a task's registered model."""
+        with self._answering(f"task {task!r}"):
+            return dict(self._client.get_registered_model(task).tags)
 
     def by_fingerprint(self, task: str, fingerprint: str) -> list[Version]:
         """The versions that were trained from exactly this, oldest first; none if the task has none."""
         with self._answering():
             found = self._search(task, f"tags.`{PREFIX}fingerprint` = '{fingerprint}'")
-            return [_version(version, {}) for version in found]
+            return [records.version(version, {}, self._stages) for version in found]
 
     def tasks(self) -> list[str]:
         """The tasks that have a registered model of ours, sorted."""
         with self._answering():
-            ours = f"tags.`{PREFIX}holds` = 'adapters'"
-            found = _pages(lambda token: self._client.search_registered_models(ours, page_token=token))
-            return sorted(str(registered.name) for registered in found)
+            return sorted(str(registered.name) for registered in self._models("adapters"))
+
+    def overview(self) -> list[Head]:
+        """Every task as two searches tell of it: a look at each would be as many as there are tasks."""
+        with self._answering():
+            logs = {registered.name: registered for registered in self._models("releases")}
+            models = self._models("adapters")
+            return [records.head(found, logs.get(found.name + LOG_SUFFIX), self._stages) for found in models]
 
     def download(self, version: Version) -> Path:
         """A copy of the version's adapter folder, unverified; it lives as long as this object."""
@@ -172,6 +188,8 @@ class Store:
 
     def set_stage(self, task: str, number: int, stage: Stage) -> None:
         """Move a version to a stage; whoever stood in Staging or Production before is archived."""
+        if not self._stages:
+            return
         with self._answering(f"{task}@{number}"), warnings.catch_warnings():
             # Stages are deprecated and carried by all of MLflow 3; the aliases beside them are ready for the day.
             warnings.filterwarnings("ignore", "(?s).*transition_model_version_stage", FutureWarning)
@@ -197,6 +215,11 @@ class Store:
         with self._answering(f"task {task!r}"):
             self._client.set_registered_model_tag(task, key, value)
 
+    def untag_task(self, task: str, key: str) -> None:
+        """Take a tag of a task's registered model away, if it is there."""
+        with self._answering(f"task {task!r}"):
+            self._client.delete_registered_model_tag(task, key)
+
     # --- release log --------------------------------------------------------------------------------------------------
 
     def append_release(self, task: str, release: Release) -> int:
@@ -219,7 +242,7 @@ class Store:
         try:
             return create()
         except MlflowException as error:
-            if error.error_code not in _ABSENT:
+            if error.error_code not in faults.ABSENT:
                 raise
         holds = "releases" if name.endswith(LOG_SUFFIX) else "adapters"
         try:
@@ -242,6 +265,11 @@ class Store:
                 raise
             return str(found.experiment_id)
 
+    def _models(self, holds: str) -> Iterator[RegisteredModel]:
+        """Our registered models: those of ``adapters``, or of ``releases``."""
+        ours = f"tags.`{PREFIX}holds` = '{holds}'"
+        return _pages(lambda token: self._client.search_registered_models(ours, MODELS_A_PAGE, page_token=token))
+
     def _search(self, name: str, condition: str = "") -> list[ModelVersion]:
         """A registered model's versions, oldest first; none if there is no such model."""
         wanted = f"name = '{name}'" + (f" AND {condition}" if condition else "")
@@ -257,42 +285,14 @@ class Store:
             there = mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=self.uri)
             if name in {entry.path.rpartition("/")[2] for entry in there}:
                 raise
+            if address.is_away(self.uri, uri):
+                raise StoreUnavailable(
+                    f"the folder of the artifacts is not there ({uri}); is its disk mounted?"
+                ) from error
             raise NotFound(f"{what} is not in the artifact store ({uri})") from error
 
-    @contextmanager
-    def _answering(self, what: str = "that") -> Iterator[None]:
-        """Turn what MLflow and its carriers raise into our own errors, ``what`` being what was asked for."""
-        try:
-            yield
-        except MlflowException as error:
-            said = address.one_line(error)
-            if error.error_code in _ABSENT:
-                raise NotFound(f"the registry has no {what}: {said}") from error
-            if error.error_code in _WRONG:
-                raise RegistryError(f"the tracking store {address.public(self.uri)} refuses: {said}") from error
-            raise StoreUnavailable(address.down(self.uri, said)) from error
-        except (OSError, sqlalchemy.exc.SQLAlchemyError) as error:
-            raise StoreUnavailable(address.down(self.uri, address.one_line(error))) from error
-        except Exception as error:
-            # botocore's errors have no base class that could be named without importing it.
-            if not any(cls.__module__.partition(".")[0] in _CARRIERS for cls in type(error).__mro__):
-                raise
-            raise StoreUnavailable(address.down(self.uri, address.one_line(error))) from error
-
-
-def _version(found: ModelVersion, aliases: Mapping[str, Any]) -> Version:
-    number = int(found.version)
-    return Version(
-        task=found.name,
-        number=number,
-        stage=cast(Stage, found.current_stage),
-        tags=dict(found.tags),
-        run_id=found.run_id or "",
-        source=found.source or "",
-        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-        ready=found.status == "READY",
-        aliases=tuple(sorted(alias for alias, at in aliases.items() if int(at) == number)),
-    )
+    def _answering(self, what: str = "that") -> AbstractContextManager[None]:
+        return faults.answering(self.uri, what)
 
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:

@@ -25,6 +25,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+# Fixtures that are too long for this page.
+pytest_plugins = ("tests.servers.object_store", "tests.servers.postgres")
+
 # Property tests touch disks on machines that do other work: a slow example is no failure.
 settings.register_profile("preface", deadline=None)
 settings.load_profile("preface")
@@ -50,12 +53,16 @@ os.environ |= {
 for _name in (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_REGISTRY_URI",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+    "MLFLOW_S3_ENDPOINT_URL",
     "PREFECT_API_URL",
     "PREFACE_BASES",
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
     "AWS_PROFILE",
     "AWS_SESSION_TOKEN",
+    "AWS_RETRY_MODE",
+    "AWS_MAX_ATTEMPTS",
 ):
     os.environ.pop(_name, None)
 

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import peft
@@ -109,6 +109,8 @@ def a_draft(base: Base, method: MethodName) -> Draft:
         metrics={"accuracy": 0.9, "macro_f1": 0.9, "f1_negative": 0.9, "f1_positive": 0.9},
         code=CodePin(version="0.1.0", git_commit="0" * 40),
         libraries={"torch": torch.__version__},
+        recipe=None,
+        machine=None,
         created="2026-01-01T00:00:00+00:00",
     )
 
@@ -198,7 +200,8 @@ def reported() -> Callable[[str, MethodName], Report]:
         rows, validation = (rows_of(base, wording(task), found.of(split)) for split in ("train", "validation"))
         trained = train(base, build(base, task, method), rows, validation, task.settings(method).training)
         prefix = from_artifact(base, method, trained.table)
-        return evaluate(base, name, task, method, found, prefix, beside(name))
+        candidate = partial(answer, base, prefix, wording(task), max_new_tokens=task.max_new_tokens)
+        return evaluate(base.hash.value, name, task, method, found, candidate, beside(name))
 
     return made
 

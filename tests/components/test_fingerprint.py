@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components import fingerprint as module
-from components.fingerprint import fingerprint
+from components.fingerprint import fingerprint, recorded_fingerprint
 from components.params import MethodName, TaskParams
 
 TASK: dict[str, Any] = {
@@ -29,6 +29,26 @@ def mark(
 def test_it_is_a_sha256_and_stays_what_it_is() -> None:
     assert len(mark()) == 64
     assert mark() == mark()
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_what_a_manifest_keeps_makes_the_same(method: MethodName) -> None:
+    task = TaskParams.model_validate(TASK)
+    kept: dict[str, Any] = {
+        "base": "b" * 64,
+        "data": "d" * 64,
+        "instruction": task.instruction,
+        "template": task.template,
+        "labels": task.data.labels,
+        "max_tokens": task.data.max_tokens,
+        "max_new_tokens": task.max_new_tokens,
+        "method": method,
+        "settings": task.settings(method).model_dump(mode="json"),
+        "recipe": module.RECIPE,
+    }
+
+    assert recorded_fingerprint(**kept) == mark(method)
+    assert recorded_fingerprint(**kept | {"recipe": module.RECIPE + 1}) != mark(method)
 
 
 @pytest.mark.parametrize(

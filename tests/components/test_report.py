@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def evaluated(base: Base, task: TaskParams, rows: Examples, prefix: KVPrefix, **
     """As the flow does it: the baselines first, then the report."""
     texts = [row.text for row in rows.of("test")]
     measured = baselines.run(base, task, wording(task), rows.of("train"), rows.of("validation"), texts)
-    return evaluate(base, "mood", task, "prompt", rows, prefix, measured, **given)
+    candidate = partial(answer, base, prefix, wording(task), max_new_tokens=task.max_new_tokens)
+    return evaluate(base.hash.value, "mood", task, "prompt", rows, candidate, measured, **given)
 
 
 def report_of(base: Base, task: TaskParams = LABELLED, **given: Any) -> Report:

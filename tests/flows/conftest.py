@@ -245,6 +245,14 @@ def open_project(_prepared_project: Path, prefect_server: None) -> OpenProject:
 
 
 @pytest.fixture
+def prepared_folder(_prepared_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a project of this test alone, for what needs neither Prefect nor MLflow."""
+    _own_dvc_folders(monkeypatch, tmp_path / "dvc")
+    shutil.copytree(_prepared_project, tmp_path / "project")
+    return tmp_path / "project"
+
+
+@pytest.fixture
 def project(open_project: OpenProject, tmp_path: Path) -> Iterator[Project]:
     """A project of this test alone."""
     with open_project(tmp_path) as opened:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from components.base_hash import hash_base
-from components.errors import BaseError, NotFound
-from registry import artifact, lifecycle
+from components.errors import ArtifactError, BaseError, NotFound
+from registry import artifact, registration
 from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
 
 pytestmark = pytest.mark.flow
@@ -50,6 +50,8 @@ def registered(
         metrics={"accuracy": 0.9},
         code=CodePin(version="0.1.0", git_commit=""),
         libraries={},
+        recipe=None,
+        machine=None,
         created="2026-11-23T20:00:00+00:00",
     )
     table = np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)
@@ -57,7 +59,7 @@ def registered(
     (tmp_path / "gate.json").write_text('{"passed": true}')
     store = Store()
     run = store.start_run("reviews", "run", {}, {})
-    lifecycle.register(store, tmp_path / "adapter", run, tmp_path / "gate.json", "0" * 32)
+    registration.register(store, tmp_path / "adapter", run, tmp_path / "gate.json", "0" * 32)
     yield tmp_path
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
@@ -83,4 +85,14 @@ def test_without_its_base_it_does_not_answer(registered: Path, tiny_base_folder:
     shutil.copytree(tiny_base_folder("qwen"), registered / "bases" / "tiny")
 
     with pytest.raises(BaseError):
+        ask("reviews@staging", ["a dull film"])
+
+
+def test_a_whole_adapter_that_is_not_the_registered_one_does_not_answer(registered: Path) -> None:
+    from flows.answers import ask
+    from registry.store import Store
+
+    Store().tag_version("reviews", 1, "preface.manifest_digest", "0" * 64)
+
+    with pytest.raises(ArtifactError, match="registered was reviews " + "0" * 64):
         ask("reviews@staging", ["a dull film"])

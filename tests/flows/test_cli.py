@@ -79,9 +79,20 @@ class TestUsage:
             ("promote", "movie-sentiment", "--reason", " "),
             ("promote", "movie-sentiment", "--reason", "x", "--version", "0"),
             ("rollback", "movie-sentiment"),
+            ("rollback", "--reason", "x"),
+            ("rollback", "movie-sentiment", "--all", "--since", "1h", "--reason", "x"),
+            ("rollback", "--all", "--reason", "x"),
+            ("rollback", "--all", "--since", "yesterday", "--reason", "x"),
+            ("rollback", "--all", "--since", "2999-01-01T00:00", "--reason", "x"),
+            ("rollback", "movie-sentiment", "--since", "1h", "--reason", "x"),
+            ("reconcile", "movie-sentiment", "--adopt", "--restore"),
+            ("reconcile", "movie-sentiment", "--adopt"),
             ("retrain",),
             ("retrain", "movie-sentiment", "--method", "lora"),
             ("predict", "movie-sentiment"),
+            ("verify",),
+            ("verify", "movie-sentiment", "--all"),
+            ("drill", "--rows", "0"),
             ("no-such-command",),
         ],
     )
@@ -129,7 +140,7 @@ class TestRegistry:
         """Version 1 and 2 passed their gates, 3 did not."""
         import mlflow
 
-        from registry import lifecycle
+        from registry import artifact, registration
         from registry.store import Store
 
         store = Store()
@@ -138,9 +149,11 @@ class TestRegistry:
             _write_adapter(folder, number)
             report = project / "gate.json"
             check = {"rule": "accuracy >= 0.5", "passed": passed, "outcome": "", "reason": f"it is 0.{number}"}
-            report.write_text(json.dumps({"passed": passed, "checks": [check]}))
-            run = store.start_run("movie-sentiment", f"run-{number}", {}, {})
-            lifecycle.register(store, folder, run, report, "0" * 32)
+            report.write_text(json.dumps({"passed": passed, "checks": [check], "champion": number - 1 or None}))
+            mark = {"preface.fingerprint": artifact.read(folder).manifest.fingerprint}
+            run = store.start_run("movie-sentiment", f"run-{number}", mark, {})
+            store.log_dataset(run, "movie-sentiment", "0" * 32, "reviews.csv", "training")
+            registration.register(store, folder, run, report, "0" * 32)
         yield project
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
@@ -174,22 +187,133 @@ class TestRegistry:
             ("promote", 2, "the second"),
             ("rollback", 1, "complaints"),
         ]
-        assert [row["effect"] for row in history] == [None, None, "in Production"]
+        assert [row["live"] for row in history] == [False, False, True]
+        assert history[1]["gate"].startswith("passed gate/gate.json ")
         shown = json.loads(call("show", "movie-sentiment@production", "--json").stdout)
         assert (shown["version"], shown["metrics"]) == ("movie-sentiment@1", {"accuracy": 0.1})
+
+    def test_a_version_s_chain_stands_under_its_record(self, registered: Path, call: Call) -> None:
+        shown = call("show", "movie-sentiment@1")
+        record = json.loads(call("show", "movie-sentiment@1", "--json").stdout)
+
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        _, _, chain = shown.stdout.partition("\n\n")
+        assert chain.splitlines()[0].split() == ["link", "says"]  # no link is broken
+        assert [line.split()[0] for line in chain.splitlines()[2:]][:3] == ["adapter", "method", "metrics"]
+        assert record["chain"][0]["link"] == "adapter"
+        assert {link["BROKEN"] for link in record["chain"]} == {None}
+
+    def test_a_broken_chain_is_shown_and_verify_finds_it(self, registered: Path, call: Call) -> None:
+        from registry.store import Store
+
+        assert call("promote", "movie-sentiment", "--version", "1", "--reason", "x").exit_code == 0
+        whole = call("verify", "--all")
+        assert (whole.exit_code, whole.stderr) == (0, "")
+        assert whole.stdout == "every chain holds\n3 versions of 1 tasks walked, 0 breaks\n"
+
+        Store().tag_version("movie-sentiment", 3, "preface.data_hash", "e" * 64)
+        shown, found = call("show", "movie-sentiment@3"), call("verify", "movie-sentiment")
+        said = json.loads(call("verify", "--all", "--json").stdout)
+
+        assert "BROKEN" in shown.stdout
+        assert (found.exit_code, found.stderr) == (1, "")
+        assert found.stdout.splitlines()[-1] == "3 versions of 1 tasks walked, 1 breaks"
+        assert said["breaks"] == [
+            {
+                "where": "movie-sentiment@3",
+                "link": "data",
+                "fault": f"the tag preface.data_hash says {'e' * 64}, the manifest {'d' * 64}",
+            }
+        ]
+        assert (said["versions"], said["tasks"]) == (3, 1)
+
+    def test_a_report_that_was_written_over_is_not_shown_as_the_gate_s(self, registered: Path, call: Call) -> None:
+        [report, *_] = sorted((registered / ".preface" / "artifacts").rglob("gate.json"))
+        number = json.loads(report.read_text())["checks"][0]["reason"][-1]
+        report.write_text('{"passed": true, "checks": "as it should be"}')
+
+        shown = call("show", f"movie-sentiment@{number}")
+
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert "as it should be" not in shown.stdout
+        assert "was changed: it has sha256" in shown.stdout
 
     def test_a_refused_version_says_which_rule_refused_it(self, registered: Path, call: Call) -> None:
         promoted = call("promote", "movie-sentiment", "--version", "3", "--reason", "please")
         shown = call("show", "movie-sentiment@3")
 
         assert promoted.exit_code == 1
-        assert "gate says refused" in promoted.stderr
+        assert "its gate refused it" in promoted.stderr
         assert "NO  accuracy >= 0.5 it is 0.3" in shown.stdout
+
+    def test_an_override_is_shouted_wherever_its_version_shows(self, registered: Path, call: Call) -> None:
+        promoted = call("promote", "movie-sentiment", "--version", "3", "--reason", "it is urgent", "--override")
+
+        assert (promoted.exit_code, promoted.stderr) == (0, "")
+        assert "OVERRIDDEN: its gate refused it" in promoted.stdout
+        for looked in (call("status"), call("history", "movie-sentiment")):
+            assert "OVERRIDDEN: its gate refused it" in looked.stdout
+
+    def test_what_was_moved_by_hand_is_told_and_settled_on_request(self, registered: Path, call: Call) -> None:
+        from registry.store import Store
+
+        call("promote", "movie-sentiment", "--version", "1", "--reason", "the first")
+        Store().set_stage("movie-sentiment", 2, "Production")
+
+        row = json.loads(call("status", "movie-sentiment", "--json").stdout)[0]
+        assert (row["production"], row["stage"], row["alias"]) == (1, "2", "1")
+        assert "stage Production says version 2, the release log version 1" in row["note"]
+        told = call("reconcile", "movie-sentiment")
+        assert (told.exit_code, "--restore brings MLflow back" in told.stderr) == (1, True)
+
+        adopted = call("reconcile", "movie-sentiment", "--adopt", "--reason", "ada did it in the night")
+        assert (adopted.exit_code, adopted.stderr) == (0, "")
+        Store().set_stage("movie-sentiment", 1, "Production")
+        restored = call("reconcile", "movie-sentiment", "--restore")
+        assert (restored.exit_code, restored.stderr) == (0, "")
+        row = json.loads(call("status", "movie-sentiment", "--json").stdout)[0]
+        assert (row["production"], row["stage"], row["alias"]) == (2, "2", "2")
+
+    def test_a_bad_night_is_shown_first_and_then_taken_back(self, registered: Path, call: Call) -> None:
+        for number in ("1", "2"):
+            call("promote", "movie-sentiment", "--version", number, "--reason", f"number {number}")
+        from registry.store import Store
+
+        store = Store()
+        store.tag_version("movie-sentiment.releases", 1, "preface.when", "2026-01-01T00:00:00+00:00")
+        bad_night = ("rollback", "--all", "--since", "1h", "--reason", "bad data")
+
+        preview = call(*bad_night)
+        assert preview.exit_code == 2
+        assert "that was the preview; add --yes" in preview.stderr
+        assert "number 2" in preview.stdout
+        assert json.loads(call("status", "movie-sentiment", "--json").stdout)[0]["production"] == 2
+        # The edited time broke the chain, so nothing is chosen by itself: told, and nothing moved.
+        refused = call(*bad_night, "--yes")
+        assert refused.exit_code == 1
+        assert "NOT rolled back, version 2 is still in Production" in refused.stdout
+        assert refused.stderr == "error: 1 of 1 tasks were not rolled back; each says why above\n"
+
+    def test_a_bad_night_is_taken_back_task_by_task(
+        self, registered: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("registry.lifecycle.now", lambda: "2026-01-01T00:00:00+00:00")
+            call("promote", "movie-sentiment", "--version", "1", "--reason", "number 1")
+        call("promote", "movie-sentiment", "--version", "2", "--reason", "number 2")
+
+        done = call("rollback", "--all", "--since", "1h", "--reason", "bad data", "--yes")
+
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert "movie-sentiment: version 1 is in Production (release 3)" in done.stdout
+        assert "no task changed since" in call("rollback", "--all", "--since", "1m", "--reason", "x", "--yes").stdout
 
     def test_what_does_not_exist_is_1(self, registered: Path, call: Call) -> None:
         for arguments in (
             ("status", "no-such-task"),
             ("history", "no-such-task"),
+            ("verify", "no-such-task"),
+            ("drill", "no-such-task"),
             ("show", "movie-sentiment@9"),
             ("show", "movie-sentiment"),
             ("show", "movie-sentiment@production"),
@@ -295,6 +419,8 @@ def _write_adapter(folder: Path, number: int) -> None:
         metrics={"accuracy": number / 10},
         code=CodePin(version="0.1.0", git_commit=""),
         libraries={},
+        recipe=None,
+        machine=None,
         created="2026-11-23T20:00:00+00:00",
     )
     artifact.write(folder, np.full((2, 4), number, dtype=np.float32), draft)

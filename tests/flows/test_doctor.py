@@ -152,12 +152,21 @@ class TestStores:
 
     def test_artifacts_need_a_folder(self, project: Path) -> None:
         uri = f"sqlite:///{project}/.preface/mlflow.db"
-        assert result(doctor.artifact_folder(project, uri)) == "ok"
+        assert result(doctor.artifact_folder(uri)) == "ok"
 
         (project / ".preface").write_text("a file where a folder should be")
 
-        assert result(doctor.artifact_folder(project, uri)) == "fail"
-        assert result(doctor.artifact_folder(project, "http://tracking.example")) == "ok"
+        assert result(doctor.artifact_folder(uri)) == "fail"
+        assert result(doctor.artifact_folder("http://tracking.example")) == "ok"
+
+    def test_artifacts_of_a_database_need_a_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        uri = "postgresql://ada:secret@db.example/mlflow"
+        nowhere = doctor.artifact_folder(uri)
+        monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://adapters/here")
+
+        assert result(nowhere) == "fail"
+        assert "set MLFLOW_DEFAULT_ARTIFACT_ROOT" in nowhere.mend
+        assert doctor.artifact_folder(uri).found == "kept by s3://adapters/here"
 
     def test_a_prefect_server_that_is_named_must_answer(self, health: str) -> None:
         assert result(doctor.prefect_api(None)) == "ok"

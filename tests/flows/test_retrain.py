@@ -17,12 +17,12 @@ from mlflow import MlflowClient
 from prefect.client.schemas.objects import Artifact, FlowRun, StateType
 
 from components import report
-from components.base_model import Base
 from components.data import read_examples
 from components.errors import NotFound, PromotionRefused
-from flows import data_step, steps
+from flows import contest, data_step, steps
 from flows.job import Outcome
-from registry import artifact, lifecycle
+from registry import artifact, chain, look, state
+from registry.here import Here
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -78,7 +78,7 @@ class TestStaged:
         )
         [version] = staged.project.store.versions("film")
         assert (version.number, version.stage, version.aliases, version.ready) == (1, "Staging", ("staging",), True)
-        assert lifecycle.current(staged.project.store, "film", "Production") is None
+        assert look.current(staged.project.store, "film", "Production") is None
         assert staged.project.kept() == set()
 
     def test_its_tags_lead_to_all_that_it_comes_from(self, staged: Staged) -> None:
@@ -91,10 +91,9 @@ class TestStaged:
             "data_hash": data.content_hash,
             "dvc_md5": data.dvc_md5,
             "git_commit": head.strip(),
-            "gate": "passed",
-            "report": "gate/gate.json",
         }
         assert {name: version.tag(name) for name in expected} == expected
+        assert (version.gate.verdict, version.gate.report) == ("passed", "gate/gate.json")
         said = artifact.read(project.store.download(version), project.base_hash()).manifest
         assert (said.fingerprint, said.data.lock) == (version.tag("fingerprint"), data.lock_entry)
         [run] = project.mlflow_runs()
@@ -102,6 +101,17 @@ class TestStaged:
         assert run.data.tags["preface.fingerprint"] == said.fingerprint
         assert project.gate(1)["passed"] is True
         assert project.report(1).data_hash == data.content_hash
+
+    def test_every_link_of_its_chain_holds(self, staged: Staged) -> None:
+        root, store = staged.project.root, staged.project.store
+        base = staged.project.base_hash()
+
+        links = chain.links(store, store.version("film", 1), state.read(store, "film"), Here(root, {"tiny": base}))
+
+        assert {link.name: link.fault for link in links if link.fault} == {}
+        said = {link.name: link.value for link in links}
+        assert f"params.yaml: tiny; {root / 'bases' / 'tiny'}" in said["base"]
+        assert said["git commit"].endswith(" (in this checkout)")
 
     def test_the_mlflow_run_has_every_step_the_settings_the_data_and_the_scores(self, staged: Staged) -> None:
         [run] = staged.project.mlflow_runs()
@@ -185,11 +195,11 @@ def test_a_refused_candidate_is_kept_with_its_report_and_goes_nowhere(
     evaluated: list[str] = []
     whole = report.evaluate
 
-    def counted(base: Base, name: str, *more: Any) -> report.Report:
+    def counted(base_hash: str, name: str, *more: Any) -> report.Report:
         evaluated.append(name)
-        return whole(base, name, *more)
+        return whole(base_hash, name, *more)
 
-    monkeypatch.setattr(report, "evaluate", counted)
+    monkeypatch.setattr(contest, "evaluate", counted)
     project.change("tasks.film.gate", [{"metric": "accuracy", "direction": "higher", "threshold": 2.0}])
 
     outcome = project.retrain()
@@ -200,11 +210,11 @@ def test_a_refused_candidate_is_kept_with_its_report_and_goes_nowhere(
     assert (run.state_type, run.state_name, run.run_count) == (StateType.FAILED, "GateRefused", 1)
     assert evaluated == ["film"]
     version = project.store.version("film", 1)
-    assert (version.stage, version.aliases, version.tag("gate")) == ("None", (), "refused")
+    assert (version.stage, version.aliases, version.gate.verdict) == ("None", (), "refused")
     assert project.gate(1)["checks"][0]["outcome"] == "threshold missed"
     assert project.report(1).candidate.metrics["accuracy"] <= 1
     assert str(project.prefect_artifacts()["gate-film"].data).startswith("# film: gate REFUSED")
-    with pytest.raises(PromotionRefused, match="its gate says refused"):
+    with pytest.raises(PromotionRefused, match="its gate refused it"):
         project.promote(1)
     with pytest.raises(PromotionRefused, match="no version in Staging"):
         project.promote()
@@ -221,7 +231,7 @@ def test_a_task_may_promote_by_itself_and_later_candidates_meet_the_champion(pro
     assert (first.result, first.version) == ("Promoted", 1)
     assert project.prefect_run().state_name == "Promoted"
     assert project.store.version("film", 1).stage == "Production"
-    assert lifecycle.history(project.store, "film")[0].release.reason == "promotion: auto"
+    assert look.history(project.store, "film")[0].release.reason == "promotion: auto"
     assert [check["outcome"] for check in project.gate(1)["checks"]] == ["passed", "no champion"]
     project.change("tasks.film.promotion", "manual")
 
@@ -245,7 +255,7 @@ def test_a_task_may_promote_by_itself_and_later_candidates_meet_the_champion(pro
     assert project.retrain().refused
     assert project.gate(4)["checks"][1]["outcome"] == "champion not comparable"
     assert "it answers with the labels ['neg', 'pos']" in project.report(4).champion_reason
-    assert lifecycle.current(project.store, "film", "Production").number == 1
+    assert look.current(project.store, "film", "Production").number == 1
 
 
 def test_rows_appended_to_the_source_are_trained_on(project: Project) -> None:

@@ -9,7 +9,8 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from components import training
-from components.errors import Diverged, NotFound, SourceError, SourceUnavailable, StoreUnavailable
+from components.errors import ArtifactError, Diverged, NotFound, SourceError, SourceUnavailable, StoreUnavailable
+from flows import steps
 from flows.metric_log import MetricLog
 from registry.store import Store
 
@@ -172,3 +173,20 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(
     assert (outcome.result, outcome.version) == ("Staged", 1)
     assert len(steps_trained) == 10  # the checkpoint stood at 10 of 20
     assert project.kept() == set()
+
+
+def test_a_champion_that_was_exchanged_after_it_was_fetched_is_not_compared_with(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.change("tasks.film.promotion", "auto")
+    project.retrain()
+    project.change("tasks.film.prefix.training.seed", 1)
+    fetch = steps.champion
+
+    def exchanged(job: Any) -> Any:
+        return fetch(job).model_copy(update={"digest": "0" * 64})
+
+    monkeypatch.setattr(steps, "champion", exchanged)
+
+    with pytest.raises(ArtifactError, match=f"film@1 is registered as {'0' * 64}"):
+        project.retrain()

@@ -21,7 +21,7 @@ def record(name: str, message: str, level: int = logging.INFO, **more: Any) -> l
     ("made", "line"),
     [
         (record("prefect.task_runs", "Finished in state Completed()", task_run_name="train-4ed"), "train Completed"),
-        (record("prefect.flow_runs", "Finished in state Failed('long words')"), "retrain Failed"),
+        (record("prefect.flow_runs", "Finished in state Failed('long words')", flow_name="drill"), "drill Failed"),
         (
             record("prefect.task_runs", "Task run failed: bad\nTraceback", logging.ERROR, task_run_name="a b-1f"),
             "a b Task run failed: bad",

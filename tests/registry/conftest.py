@@ -10,7 +10,7 @@ import itertools
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +21,14 @@ import pytest
 
 from components.base_hash import BaseHash
 from components.errors import NotFound
-from registry import artifact, lifecycle
+from registry import artifact, lifecycle, look, registration
 from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
-from registry.protocol import Stage, Version
-from registry.releases import Release
+from registry.protocol import Head, Run, Stage, Version
+from registry.releases import PREFIX, Release
 
 MakeDraft = Callable[..., Draft]
 MakeAdapter = Callable[..., Path]
+DVC_MD5 = "0123456789abcdef0123456789abcdef.dir"
 BASE = BaseHash("1" * 64, "2" * 64, "3" * 64)
 
 
@@ -50,6 +51,8 @@ def draft() -> MakeDraft:
             "data": DataPin(hash="d" * 64, lock={"cmd": "python -m components.data movie-sentiment"}),
             "fingerprint": "f" * 64,
             "seed": 0,
+            "recipe": 1,
+            "machine": None,
             "params": {"steps": 200, "learning_rate": 0.01},
             "template": "Review: {text}\nSentiment:",
             "labels": {"positive": "positive", "negative": "negative"},
@@ -85,16 +88,28 @@ class MemoryStore:
         self.folder = folder
         self.kept: dict[str, list[Version]] = {}
         self.aliases: dict[tuple[str, str], int] = {}
-        self.task_tags: dict[tuple[str, str], str] = {}
+        self.task_tags_kept: dict[tuple[str, str], str] = {}
         self.logs: dict[str, list[dict[str, str]]] = {}
         self.files: dict[tuple[str, str], bytes] = {}
-        self.runs = 0
+        self.runs: dict[str, Run] = {}
 
     def start_run(self, task: str, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
-        self.runs += 1
-        return str(self.runs)
+        run_id = str(len(self.runs) + 1)
+        self.runs[run_id] = Run("RUNNING", False, dict(tags), ())
+        return run_id
 
-    def log_files(self, run_id: str, paths: list[Path], artifact_path: str) -> None:
+    def log_dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
+        self.runs[run_id] = replace(self.runs[run_id], datasets=(*self.runs[run_id].datasets, digest))
+
+    def end_run(self, run_id: str, status: str) -> None:
+        self.runs[run_id] = replace(self.runs[run_id], status=status)
+
+    def run(self, run_id: str) -> Run:
+        if run_id not in self.runs:
+            raise NotFound(f"run {run_id}")
+        return self.runs[run_id]
+
+    def log_files(self, run_id: str, paths: Sequence[Path], artifact_path: str) -> None:
         for path in paths:
             self.files[run_id, f"{artifact_path}/{path.name}"] = path.read_bytes()
 
@@ -123,6 +138,20 @@ class MemoryStore:
             raise NotFound(task)
         return [self.version(task, version.number) for version in self.kept[task]]
 
+    def task_tags(self, task: str) -> dict[str, str]:
+        if task not in self.kept:
+            raise NotFound(task)
+        return {key: value for (of, key), value in self.task_tags_kept.items() if of == task}
+
+    def overview(self) -> list[Head]:
+        heads = []
+        for task, versions in self.kept.items():
+            latest = {version.stage: self.version(task, version.number) for version in versions}
+            aliases = {alias: at for (of, alias), at in self.aliases.items() if of == task}
+            last = self.releases(task)[-1:]
+            heads.append(Head(task, self.task_tags(task), aliases, list(latest.values()), last[0] if last else None))
+        return heads
+
     def by_fingerprint(self, task: str, fingerprint: str) -> list[Version]:
         return [version for version in self.kept.get(task, []) if version.tag("fingerprint") == fingerprint]
 
@@ -150,7 +179,10 @@ class MemoryStore:
         self.kept[task][number - 1] = replace(version, tags={**version.tags, key: value})
 
     def tag_task(self, task: str, key: str, value: str) -> None:
-        self.task_tags[task, key] = value
+        self.task_tags_kept[task, key] = value
+
+    def untag_task(self, task: str, key: str) -> None:
+        self.task_tags_kept.pop((task, key), None)
 
     def append_release(self, task: str, release: Release) -> int:
         log = self.logs.setdefault(task, [])
@@ -177,10 +209,16 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         mlflow.set_registry_uri(None)
 
 
-@pytest.fixture(params=["memory", pytest.param("mlflow", marks=pytest.mark.flow)])
+STORES = ["memory", pytest.param("mlflow", marks=pytest.mark.flow), pytest.param("aliases", marks=pytest.mark.flow)]
+
+
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """The same rules on a dictionary and on MLflow."""
-    return MemoryStore(tmp_path / "store") if request.param == "memory" else request.getfixturevalue("mlflow_store")
+    """The same rules on a dictionary, on MLflow, and on an MLflow whose stages are gone."""
+    if request.param == "memory":
+        return MemoryStore(tmp_path / "store")
+    whole = request.getfixturevalue("mlflow_store")
+    return type(whole)(whole.uri, stages=False) if request.param == "aliases" else whole
 
 
 @pytest.fixture
@@ -197,12 +235,112 @@ def candidate(task: str, tmp_path: Path, write_adapter: MakeAdapter) -> Callable
     def register(store: Any, passed: bool = True, forced: bool = False, **changes: Any) -> Version:
         seed = next(made)
         fingerprint = hashlib.sha256(str(seed).encode()).hexdigest()
-        folder = write_adapter(
-            tmp_path / f"adapter-{seed}", **({"seed": seed, "fingerprint": fingerprint} | changes | {"task": task})
-        )
+        rows = DataPin(hash="d" * 64, lock={f"prepare@{task}": {"outs": [{"md5": DVC_MD5}]}})
+        said = {"seed": seed, "fingerprint": fingerprint, "data": rows} | changes | {"task": task}
+        folder = write_adapter(tmp_path / f"adapter-{seed}", **said)
         report = tmp_path / f"gate-{seed}.json"
-        report.write_text(json.dumps({"passed": passed, "seed": seed}))
-        run = store.start_run(task, f"run-{seed}", {}, {})
-        return lifecycle.register(store, folder, run, report, "0123456789abcdef0123456789abcdef.dir", forced)
+        champion = look.current(store, task, "Production")
+        report.write_text(json.dumps({"passed": passed, "seed": seed, "champion": champion and champion.number}))
+        mark = artifact.read(folder).manifest.fingerprint
+        run = store.start_run(task, f"run-{seed}", {f"{PREFIX}fingerprint": mark}, {})
+        store.log_dataset(run, task, DVC_MD5, "reviews.csv", "training")
+        return registration.register(store, folder, run, report, DVC_MD5, forced)
 
     return register
+
+
+@pytest.fixture
+def base_hash(draft: MakeDraft) -> str:
+    """What params.yaml declares in these tests."""
+    return draft().base.hash
+
+
+@pytest.fixture
+def promote(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.Moved]:
+    """``promote(2)``: put version 2 into Production, without a number the one in Staging."""
+
+    def move(number: int | None = None, reason: str = "better", **options: Any) -> lifecycle.Moved:
+        return lifecycle.promote(store, task, number, reason=reason, base_hash=base_hash, **{"who": "ada"} | options)
+
+    return move
+
+
+@pytest.fixture
+def rollback(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.Moved]:
+    """``rollback(1)``: back to version 1, without a number to the last good one."""
+
+    def move(to: int | None = None, reason: str = "worse", **options: Any) -> lifecycle.Moved:
+        return lifecycle.rollback(store, task, to, reason=reason, base_hash=base_hash, **{"who": "bob"} | options)
+
+    return move
+
+
+@pytest.fixture
+def released(store: Any, candidate: Callable[..., Version], promote: Any) -> Callable[[int], None]:
+    """``released(2)``: two more versions that went into Production, one after the other."""
+
+    def release(count: int) -> None:
+        for _ in range(count):
+            candidate(store)
+            promote()
+
+    return release
+
+
+class Seen:
+    """What anybody sees of the test's task in the store."""
+
+    def __init__(self, store: Any, task: str) -> None:
+        self._store, self._task = store, task
+
+    @property
+    def stages(self) -> list[str]:
+        """Of each version; Archived is None, since not every store tells them apart."""
+        return [version.stage.replace("Archived", "None") for version in self._store.versions(self._task)]
+
+    @property
+    def aliases(self) -> dict[str, int]:
+        return {alias: version.number for version in self._store.versions(self._task) for alias in version.aliases}
+
+    @property
+    def log(self) -> list[tuple[str, int]]:
+        """Action and version of each entry that took effect."""
+        return [(e.release.action, e.release.version) for e in look.history(self._store, self._task) if not e.void]
+
+
+@pytest.fixture
+def seen(store: Any, task: str) -> Seen:
+    return Seen(store, task)
+
+
+@pytest.fixture
+def damage(store: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """``damage()``: one byte of the weights is flipped in whatever is downloaded from now on."""
+
+    def begin() -> None:
+        real = store.download
+
+        def damaged(version: Version) -> Path:
+            folder: Path = real(version)
+            raw = bytearray((folder / artifact.WEIGHTS).read_bytes())
+            raw[-1] ^= 1
+            (folder / artifact.WEIGHTS).write_bytes(raw)
+            return folder
+
+        monkeypatch.setattr(store, "download", damaged)
+
+    return begin
+
+
+@pytest.fixture
+def edit_entry(store: Any, task: str) -> Callable[..., None]:
+    """``edit_entry(2, version="1")``: write over a release in the log, as anybody may in MLflow's page."""
+
+    def edit(number: int, **fields: str) -> None:
+        for name, value in fields.items():
+            if isinstance(store, MemoryStore):
+                store.logs[task][number - 1][PREFIX + name] = value
+            else:
+                store.tag_version(task + ".releases", number, PREFIX + name, value)
+
+    return edit

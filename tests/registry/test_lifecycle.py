@@ -1,8 +1,7 @@
-"""Register, promote, roll back: one suite, on a dictionary and on MLflow's SQLite store."""
+"""Promote and roll back: one suite, on a dictionary, on MLflow, and on MLflow without stages."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,8 @@ from components.errors import (
     NothingToRollBackTo,
     PromotionConflict,
     PromotionRefused,
-    RegistryError,
 )
-from registry import artifact, lifecycle
-from registry.manifest import Draft
+from registry import lifecycle, look, registration
 from registry.protocol import Version
 from registry.releases import PREFIX, Release
 
@@ -28,112 +25,9 @@ Candidate = Callable[..., Version]
 OTHER_BASE = "a" * 64
 
 
-@pytest.fixture
-def base_hash(draft: Callable[..., Draft]) -> str:
-    return draft().base.hash
-
-
-@pytest.fixture
-def promote(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.Moved]:
-    return lambda number=None: lifecycle.promote(store, task, number, reason="better", base_hash=base_hash, who="ada")
-
-
-@pytest.fixture
-def rollback(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.Moved]:
-    return lambda to=None: lifecycle.rollback(store, task, to, reason="worse", base_hash=base_hash, who="bob")
-
-
-def stages(store: Any, task: str) -> list[str]:
-    return [version.stage for version in store.versions(task)]
-
-
-def aliases(store: Any, task: str) -> dict[str, int]:
-    return {alias: version.number for version in store.versions(task) for alias in version.aliases}
-
-
-def log(store: Any, task: str) -> list[tuple[str, int]]:
-    return [(entry.release.action, entry.release.version) for entry in lifecycle.history(store, task) if not entry.void]
-
-
-class TestRegister:
-    def test_a_pass_enters_staging_with_what_it_was_made_of(
-        self, store: Any, task: str, candidate: Candidate, draft: Callable[..., Draft]
-    ) -> None:
-        version = candidate(store)
-
-        assert (version.number, version.stage, version.aliases, version.ready) == (1, "Staging", ("staging",), True)
-        assert version.tag("gate") == "passed"
-        assert version.tag("method") == "prompt"
-        assert version.tag("base_hash") == draft().base.hash
-        assert version.tag("data_hash") == draft().data.hash
-        assert version.tag("dvc_md5") == "0123456789abcdef0123456789abcdef.dir"
-        assert version.tag("metric.accuracy") == "0.9"
-        assert version.run_id
-
-    def test_a_refusal_is_kept_with_its_report_at_no_stage(self, store: Any, candidate: Candidate) -> None:
-        version = candidate(store, passed=False)
-
-        assert (version.stage, version.aliases, version.tag("gate")) == ("None", (), "refused")
-        assert json.loads(store.read_file(version.run_id, version.tag("report")))["passed"] is False
-
-    def test_what_is_downloaded_is_what_was_registered(self, store: Any, candidate: Candidate) -> None:
-        version = candidate(store, method="prefix", seed=5)
-
-        adapter = artifact.read(store.download(version))
-
-        assert adapter.manifest.seed == 5
-        assert adapter.manifest.digest == version.tag("manifest_digest")
-
-    def test_a_newer_pass_takes_its_place_in_staging(self, store: Any, task: str, candidate: Candidate) -> None:
-        candidate(store)
-        candidate(store)
-
-        assert stages(store, task) == ["Archived", "Staging"]
-        assert aliases(store, task) == {"staging": 2}
-
-    def test_the_lowest_version_of_a_fingerprint_counts(
-        self, store: Any, task: str, candidate: Candidate, promote: Any
-    ) -> None:
-        first, second = candidate(store, fingerprint="e" * 64), candidate(store, fingerprint="e" * 64)
-
-        assert second.tag("duplicate_of") == "1"
-        assert stages(store, task) == ["Staging", "None"]
-        assert [v.number for v in store.by_fingerprint(task, "e" * 64)] == [first.number, second.number]
-        with pytest.raises(PromotionRefused, match="repeats version 1"):
-            promote(2)
-
-    def test_a_version_that_was_asked_for_is_no_duplicate(self, store: Any, task: str, candidate: Candidate) -> None:
-        candidate(store, passed=False, fingerprint="e" * 64)
-        second = candidate(store, forced=True, fingerprint="e" * 64)
-
-        assert (second.stage, second.tag("duplicate_of")) == ("Staging", "")
-
-    @pytest.mark.parametrize("report", ["", "[]", "{}", '{"passed": "yes"}', "[" * 100_000])
-    def test_a_report_without_a_verdict_registers_nothing(
-        self, store: Any, task: str, tmp_path: Path, write_adapter: Any, report: str
-    ) -> None:
-        (tmp_path / "gate.json").write_text(report)
-
-        with pytest.raises(RegistryError, match="does not say whether the gate passed"):
-            lifecycle.register(store, write_adapter(tmp_path / "a", task=task), "run", tmp_path / "gate.json", "")
-
-        assert store.by_fingerprint(task, "f" * 64) == []
-
-    def test_a_damaged_adapter_registers_nothing(
-        self, store: Any, task: str, tmp_path: Path, write_adapter: Any
-    ) -> None:
-        folder = write_adapter(tmp_path / "a", task=task)
-        (folder / artifact.CARD).write_text("# Something else")
-
-        with pytest.raises(ArtifactError):
-            lifecycle.register(store, folder, "run", tmp_path / "gate.json", "")
-
-        assert store.by_fingerprint(task, "f" * 64) == []
-
-
 class TestPromote:
     def test_without_a_number_it_takes_the_one_in_staging(
-        self, store: Any, task: str, candidate: Candidate, promote: Any
+        self, store: Any, task: str, candidate: Candidate, promote: Any, seen: Any
     ) -> None:
         candidate(store)
 
@@ -145,17 +39,19 @@ class TestPromote:
             None,
             True,
         )
-        assert aliases(store, task) == {"production": 1}
-        assert log(store, task) == [("promote", 1)]
+        assert seen.aliases == {"production": 1}
+        assert seen.log == [("promote", 1)]
 
-    def test_the_one_before_is_archived(self, store: Any, task: str, candidate: Candidate, promote: Any) -> None:
+    def test_the_one_before_is_archived(
+        self, store: Any, task: str, candidate: Candidate, promote: Any, seen: Any
+    ) -> None:
         candidate(store)
         promote()
         candidate(store)
 
         assert promote().previous == 1
-        assert stages(store, task) == ["Archived", "Production"]
-        assert aliases(store, task) == {"production": 2}
+        assert seen.stages == ["None", "Production"]
+        assert seen.aliases == {"production": 2}
 
     def test_an_entry_says_who_when_where_why_and_upon_what(
         self, store: Any, task: str, candidate: Candidate, promote: Any
@@ -172,41 +68,43 @@ class TestPromote:
         assert store.releases(task)[0].hash == first.hash
 
     def test_a_version_whose_gate_refused_it_stays_out(
-        self, store: Any, task: str, candidate: Candidate, promote: Any
+        self, store: Any, task: str, candidate: Candidate, promote: Any, seen: Any
     ) -> None:
         candidate(store, passed=False)
 
-        with pytest.raises(PromotionRefused, match=r"@1 may not be promoted: its gate says refused"):
+        with pytest.raises(PromotionRefused, match=r"@1 may not be promoted: its gate refused it"):
             promote(1)
-        assert stages(store, task) == ["None"]
-        assert log(store, task) == []
+        assert seen.stages == ["None"]
+        assert seen.log == []
 
     def test_a_tag_edited_by_hand_does_not_stand_for_a_report(
         self, store: Any, task: str, candidate: Candidate, promote: Any
     ) -> None:
         candidate(store, passed=False)
-        store.tag_version(task, 1, PREFIX + "gate", "passed")
+        gate = replace(store.version(task, 1).gate, verdict="passed")
+        store.tag_version(task, 1, PREFIX + "gate", str(gate))
 
-        with pytest.raises(PromotionRefused, match="report was changed"):
+        with pytest.raises(PromotionRefused, match="its gate refused it"):
             promote(1)
 
     def test_a_version_without_its_report_stays_out(
         self, store: Any, task: str, candidate: Candidate, promote: Any
     ) -> None:
         candidate(store)
-        store.tag_version(task, 1, PREFIX + "report", "gate/elsewhere.json")
+        gate = replace(store.version(task, 1).gate, report="gate/elsewhere.json")
+        store.tag_version(task, 1, PREFIX + "gate", str(gate))
 
         with pytest.raises(PromotionRefused, match=r"report gate/elsewhere\.json is not in the store"):
             promote()
 
     def test_another_base_than_the_declared_is_refused_with_both_hashes(
-        self, store: Any, task: str, candidate: Candidate, base_hash: str
+        self, store: Any, task: str, candidate: Candidate, base_hash: str, seen: Any
     ) -> None:
         candidate(store)
 
         with pytest.raises(BaseMismatch, match=f"{base_hash}, params.yaml declares {OTHER_BASE}"):
             lifecycle.promote(store, task, reason="", base_hash=OTHER_BASE)
-        assert log(store, task) == []
+        assert seen.log == []
 
     def test_a_tag_edited_by_hand_does_not_stand_for_the_base(
         self, store: Any, task: str, candidate: Candidate
@@ -218,14 +116,14 @@ class TestPromote:
             lifecycle.promote(store, task, reason="", base_hash=OTHER_BASE)
 
     def test_a_damaged_artifact_is_refused(
-        self, store: Any, task: str, candidate: Candidate, promote: Any, monkeypatch: pytest.MonkeyPatch
+        self, store: Any, task: str, candidate: Candidate, promote: Any, seen: Any, damage: Any
     ) -> None:
         candidate(store)
-        damage_downloads(store, monkeypatch)
+        damage()
 
         with pytest.raises(ArtifactError, match="sha256"):
             promote()
-        assert log(store, task) == []
+        assert seen.log == []
 
     def test_another_good_adapter_in_its_place_is_refused(
         self, store: Any, task: str, candidate: Candidate, promote: Any, monkeypatch: pytest.MonkeyPatch
@@ -250,27 +148,84 @@ class TestPromote:
             promote(2)
 
     def test_the_one_in_production_is_not_promoted_twice(
-        self, store: Any, task: str, candidate: Candidate, promote: Any
+        self, store: Any, task: str, candidate: Candidate, promote: Any, seen: Any
     ) -> None:
         candidate(store)
         promote()
 
         assert not promote(1).changed
-        assert log(store, task) == [("promote", 1)]
+        assert seen.log == [("promote", 1)]
 
-    def test_repeating_it_mends_what_a_crash_left(
-        self, store: Any, task: str, candidate: Candidate, promote: Any, monkeypatch: pytest.MonkeyPatch
+    def test_a_report_that_compared_with_another_champion_is_stale(
+        self, store: Any, task: str, candidate: Candidate, promote: Any, seen: Any
     ) -> None:
         candidate(store)
-        with monkeypatch.context() as patch:
-            patch.setattr(store, "set_stage", crash)
-            with pytest.raises(KeyboardInterrupt):
-                promote(1)
-        assert not lifecycle.status(store, task).in_step
+        candidate(store)
+        promote(1)
 
-        assert not promote(1).changed
-        assert lifecycle.status(store, task).in_step
-        assert stages(store, task) == ["Production"]
+        stale = rf"compared with nothing, in Production is version 1; `preface evaluate {task}@2` measures it again"
+        with pytest.raises(PromotionRefused, match=stale):
+            promote(2)
+        assert seen.log == [("promote", 1)]
+
+    def test_an_override_goes_against_the_evidence_and_is_kept(
+        self, store: Any, task: str, candidate: Candidate, promote: Any
+    ) -> None:
+        candidate(store, passed=False)
+
+        moved = promote(1, override=True)
+
+        assert moved.version.stage == "Production"
+        assert moved.entry.override == f"its gate refused it; see `preface show {task}@1`"
+        assert store.releases(task)[0].override == moved.entry.override
+
+    def test_an_override_that_overrides_nothing_is_none(
+        self, store: Any, task: str, candidate: Candidate, promote: Any
+    ) -> None:
+        candidate(store)
+
+        assert promote(1, override=True).entry.override == ""
+
+    def test_no_override_takes_damaged_bytes(
+        self, store: Any, task: str, candidate: Candidate, promote: Any, damage: Any, seen: Any
+    ) -> None:
+        candidate(store)
+        damage()
+
+        with pytest.raises(ArtifactError):
+            promote(1, override=True)
+        assert seen.log == []
+
+    def test_a_declared_base_is_shouted(
+        self, store: Any, task: str, tmp_path: Path, write_adapter: Any, promote: Any
+    ) -> None:
+        folder, report = write_adapter(tmp_path / "a", task=task), tmp_path / "gate.json"
+        report.write_text('{"passed": true, "champion": null}')
+        run = store.start_run(task, "run", {}, {})
+        registration.register(store, folder, run, report, "", declared_base="eve@here")
+
+        assert promote().entry.override == "its base was declared by eve@here, and not proven"
+
+    def test_an_entry_pins_the_bytes_and_the_evidence(
+        self, store: Any, task: str, candidate: Candidate, promote: Any
+    ) -> None:
+        version = candidate(store)
+
+        entry = promote().entry
+
+        assert (entry.digest, entry.gate) == (version.tag("manifest_digest"), str(version.gate))
+
+    def test_an_answer_that_was_lost_on_the_way_is_no_conflict(
+        self, store: Any, task: str, candidate: Candidate, promote: Any, monkeypatch: pytest.MonkeyPatch, seen: Any
+    ) -> None:
+        """MLflow's client asks again where a connection breaks: the first request had taken effect."""
+        candidate(store)
+        append = store.append_release
+        monkeypatch.setattr(store, "append_release", lambda *entry: [append(*entry), append(*entry)][1])
+
+        assert promote().changed
+        assert seen.log == [("promote", 1)]
+        assert [entry.void for entry in look.history(store, task)] == [False, True]
 
     def test_who_comes_second_is_told_who_won(
         self, store: Any, task: str, candidate: Candidate, promote: Any, monkeypatch: pytest.MonkeyPatch
@@ -281,20 +236,20 @@ class TestPromote:
 
         def late(task: str, release: Release) -> int:
             nonlocal winner
-            winner = winner or append(task, replace(release, version=1, who="eve", reason="urgent"))
+            winner = winner or append(task, replace(release, version=1, who="eve", reason="urgent", token="another"))
             return int(append(task, release))
 
         monkeypatch.setattr(store, "append_release", late)
 
         with pytest.raises(PromotionConflict, match=r"eve@.* came first: promote of .*@1 \(urgent\)"):
             promote(2)
-        assert [(entry.release.version, entry.void) for entry in lifecycle.history(store, task)] == [
+        assert [(entry.release.version, entry.void) for entry in look.history(store, task)] == [
             (1, False),
             (2, True),
         ]
 
     def test_a_head_that_moves_meanwhile_is_followed(
-        self, store: Any, task: str, candidate: Candidate, promote: Any, monkeypatch: pytest.MonkeyPatch
+        self, store: Any, task: str, candidate: Candidate, promote: Any, monkeypatch: pytest.MonkeyPatch, seen: Any
     ) -> None:
         candidate(store)
         candidate(store)
@@ -311,8 +266,8 @@ class TestPromote:
         monkeypatch.setattr(store, "tag_task", overtaken)
         promote(1)
 
-        assert stages(store, task) == ["Archived", "Production"]
-        assert lifecycle.status(store, task).in_step
+        assert seen.stages == ["None", "Production"]
+        assert look.status(store, task).in_step
 
     def test_nothing_to_promote(self, store: Any, task: str, candidate: Candidate, promote: Any) -> None:
         candidate(store, passed=False)
@@ -324,24 +279,17 @@ class TestPromote:
 
 
 class TestRollback:
-    @pytest.fixture
-    def released(self, store: Any, candidate: Candidate, promote: Any) -> Callable[[int], None]:
-        def release(count: int) -> None:
-            for _ in range(count):
-                candidate(store)
-                promote()
-
-        return release
-
-    def test_it_lands_on_the_version_before(self, store: Any, task: str, released: Any, rollback: Any) -> None:
+    def test_it_lands_on_the_version_before(
+        self, store: Any, task: str, released: Any, rollback: Any, seen: Any
+    ) -> None:
         released(2)
 
         moved = rollback()
 
         assert (moved.version.number, moved.version.stage, moved.previous) == (1, "Production", 2)
-        assert stages(store, task) == ["Production", "Archived"]
-        assert aliases(store, task) == {"production": 1}
-        assert log(store, task) == [("promote", 1), ("promote", 2), ("rollback", 1)]
+        assert seen.stages == ["Production", "None"]
+        assert seen.aliases == {"production": 1}
+        assert seen.log == [("promote", 1), ("promote", 2), ("rollback", 1)]
 
     def test_again_goes_further_back_and_never_forth(self, store: Any, task: str, released: Any, rollback: Any) -> None:
         released(3)
@@ -367,104 +315,80 @@ class TestRollback:
         assert not rollback(2).changed
 
     def test_nothing_to_roll_back_to(
-        self, store: Any, task: str, candidate: Candidate, released: Any, rollback: Any
+        self, store: Any, task: str, candidate: Candidate, released: Any, rollback: Any, seen: Any
     ) -> None:
+        with pytest.raises(NotFound, match=task):
+            rollback()
+        candidate(store)
         with pytest.raises(NothingToRollBackTo, match="never in Production"):
             rollback()
         released(1)
         with pytest.raises(NothingToRollBackTo, match="no good version before it"):
             rollback()
-        candidate(store)
-        with pytest.raises(NothingToRollBackTo, match=r"@2 was never in Production; .*promote .* --version 2"):
-            rollback(2)
-        assert log(store, task) == [("promote", 1)]
+        with pytest.raises(NothingToRollBackTo, match=r"@1 was never in Production; .*promote .* --version 1"):
+            rollback(1)
+        assert seen.log == [("promote", 2)]
 
     def test_a_damaged_artifact_moves_nothing(
-        self, store: Any, task: str, released: Any, rollback: Any, monkeypatch: pytest.MonkeyPatch
+        self, store: Any, task: str, released: Any, rollback: Any, seen: Any, damage: Any
     ) -> None:
         released(2)
-        damage_downloads(store, monkeypatch)
+        damage()
 
         with pytest.raises(ArtifactError):
             rollback()
-        assert stages(store, task) == ["Archived", "Production"]
+        assert seen.stages == ["None", "Production"]
 
-    def test_another_base_moves_nothing(self, store: Any, task: str, released: Any) -> None:
+    def test_a_bad_one_is_marked_with_the_reason_until_it_is_put_back(
+        self, store: Any, task: str, released: Any, promote: Any, rollback: Any
+    ) -> None:
+        released(2)
+        rollback()
+        assert store.version(task, 2).tag("rolled_away").endswith("bob: worse")
+
+        with pytest.raises(PromotionRefused, match=r"rolled away from on .* by bob: worse"):
+            promote(2)
+        moved = promote(2, override=True)
+
+        assert "rolled away from" in moved.entry.override
+        assert store.version(task, 2).tag("rolled_away") == ""
+
+    def test_an_edited_history_chooses_no_version_and_stands_in_no_one_s_way(
+        self, store: Any, task: str, released: Any, rollback: Any, edit_entry: Any
+    ) -> None:
+        released(3)
+        edit_entry(2, version="1")
+
+        with pytest.raises(NothingToRollBackTo, match="release 2 was edited after release 3"):
+            rollback()
+        assert rollback(2).version.number == 2
+
+    def test_one_decided_upon_another_release_is_a_conflict(
+        self, store: Any, task: str, released: Any, rollback: Any, seen: Any
+    ) -> None:
+        released(2)
+
+        with pytest.raises(PromotionConflict, match=r"ada@.* came first: promote"):
+            rollback(1, upon=1)
+        assert rollback(1, upon=2).changed
+        assert len(seen.log) == 3
+
+    def test_another_base_says_whether_it_is_here_and_an_override_goes_there(
+        self, store: Any, task: str, released: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base_hash: str
+    ) -> None:
+        monkeypatch.setenv("PREFACE_BASES", str(tmp_path))
+        released(2)
+
+        with pytest.raises(BaseMismatch, match=rf"base tiny {base_hash}, .*declares {OTHER_BASE}.* not in {tmp_path}"):
+            lifecycle.rollback(store, task, reason="", base_hash=OTHER_BASE)
+        moved = lifecycle.rollback(store, task, reason="", base_hash=OTHER_BASE, override=True)
+
+        assert moved.version.number == 1
+        assert OTHER_BASE in moved.entry.override
+
+    def test_another_base_moves_nothing(self, store: Any, task: str, released: Any, seen: Any) -> None:
         released(2)
 
         with pytest.raises(BaseMismatch, match=OTHER_BASE):
             lifecycle.rollback(store, task, reason="", base_hash=OTHER_BASE)
-        assert stages(store, task) == ["Archived", "Production"]
-
-
-class TestLook:
-    def test_status_of_a_task_s_life(self, store: Any, task: str, candidate: Candidate, promote: Any) -> None:
-        candidate(store)
-        before = lifecycle.status(store, task)
-        promote()
-        candidate(store)
-        after = lifecycle.status(store, task)
-
-        assert (before.production, before.staging.number, before.head, before.in_step) == (None, 1, None, True)
-        assert (after.production.number, after.staging.number, after.versions, after.in_step) == (1, 2, 2, True)
-        assert task in store.tasks()
-
-    def test_a_stage_moved_by_hand_shows_and_does_not_count(
-        self, store: Any, task: str, candidate: Candidate, promote: Any
-    ) -> None:
-        candidate(store)
-        promote()
-        candidate(store)
-        store.set_stage(task, 2, "Production")
-
-        assert not lifecycle.status(store, task).in_step
-        assert lifecycle.current(store, task, "Production").number == 1
-
-    def test_addresses(self, store: Any, task: str, candidate: Candidate, promote: Any) -> None:
-        candidate(store)
-        with pytest.raises(NotFound, match="no version in Production"):
-            lifecycle.find(store, f"{task}@production")
-        promote()
-        candidate(store)
-
-        found = [lifecycle.find(store, f"{task}@{which}").number for which in ("production", "staging", "2")]
-
-        assert found == [1, 2, 2]
-        with pytest.raises(NotFound):
-            lifecycle.find(store, f"{task}@9")
-        for address in (task, f"{task}@", "@1", f"{task}@latest", f"{task}@-1"):
-            with pytest.raises(RegistryError, match="TASK@NUMBER"):
-                lifecycle.find(store, address)
-
-    def test_an_unknown_task(self, store: Any, task: str) -> None:
-        with pytest.raises(NotFound):
-            lifecycle.status(store, task)
-        assert lifecycle.current(store, task, "Production") is None
-        assert lifecycle.history(store, task) == []
-
-
-def test_a_promotion_without_a_name_is_the_user_s(
-    store: Any, task: str, candidate: Candidate, base_hash: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LOGNAME", "grace")
-    candidate(store)
-
-    assert lifecycle.promote(store, task, reason="", base_hash=base_hash).entry.who == "grace"
-
-
-def crash(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def damage_downloads(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flip one byte of the weights in whatever is downloaded from now on."""
-    real = store.download
-
-    def damaged(version: Version) -> Path:
-        folder: Path = real(version)
-        raw = bytearray((folder / artifact.WEIGHTS).read_bytes())
-        raw[-1] ^= 1
-        (folder / artifact.WEIGHTS).write_bytes(raw)
-        return folder
-
-    monkeypatch.setattr(store, "download", damaged)
+        assert seen.stages == ["None", "Production"]

@@ -167,6 +167,33 @@ def test_an_overwritten_weight_file_is_not_served(
         load_production()
 
 
+def test_another_whole_adapter_in_its_place_is_not_served(
+    mlflow_store: Any, task: str, released: Callable[..., Version], load_production: Any
+) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_store.uri, mlflow_store.uri)
+    versions = [released(), released()]
+    places = [
+        Path(client.get_model_version_download_uri(task, str(v.number)).removeprefix("file://")) / "artifacts/adapter"
+        for v in versions
+    ]
+    shutil.rmtree(places[1])
+    shutil.copytree(places[0], places[1])
+
+    first, second = (version.tag("manifest_digest") for version in versions)
+    with pytest.raises(ArtifactError, match=f"holds the adapter {first}, expected {second}"):
+        load_production()
+
+
+def test_who_knows_the_registered_digest_can_pin_it(released: Callable[..., Version], load_production: Any) -> None:
+    digest = released().tag("manifest_digest")
+
+    assert load_production(model_config={"manifest_digest": digest})
+    with pytest.raises(ArtifactError, match=f"holds the adapter {digest}, expected {'0' * 64}"):
+        load_production(model_config={"manifest_digest": "0" * 64})
+
+
 def test_packing_and_loading_say_nothing(released: Callable[..., Version], load_production: Any, capfd: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from components.errors import NotFound, RegistryError, SetupError, StoreUnavailable
-from registry import artifact, lifecycle
+from registry import artifact, lifecycle, look
 from registry.manifest import Draft
 from registry.protocol import Version
 
@@ -93,7 +93,7 @@ def test_stage_and_alias_are_the_same_version(
 
     assert [int(version.version) for version in staged] == [1]
     assert int(client.get_model_version_by_alias(task, "production").version) == 1
-    assert client.get_registered_model(task).tags["preface.projected"] == "3"
+    assert client.get_registered_model(task).tags["preface.projected"].startswith("3 ")
 
 
 def test_only_our_own_models_are_tasks(
@@ -113,8 +113,8 @@ def test_an_entry_made_by_hand_is_no_entry(
     lifecycle.promote(mlflow_store, task, reason="", base_hash=base_hash)
     client.create_model_version(f"{task}.releases", source=f"models:/{task}/1", tags={"note": "by hand"})
 
-    assert len(lifecycle.history(mlflow_store, task)) == 1
-    assert lifecycle.status(mlflow_store, task).in_step
+    assert len(look.history(mlflow_store, task)) == 1
+    assert look.status(mlflow_store, task).in_step
 
 
 def test_a_download_is_a_copy_that_goes_with_its_store(mlflow_store: Any, task: str, candidate: Candidate) -> None:
@@ -144,6 +144,21 @@ def test_bytes_gone_from_the_artifact_store_are_missed(
         mlflow_store.download(version)
     with pytest.raises(NotFound):
         lifecycle.promote(mlflow_store, task, reason="", base_hash=base_hash)
+
+
+def test_a_whole_artifact_folder_that_is_gone_is_an_outage(
+    task: str, candidate: Candidate, tmp_path: Path, base_hash: str
+) -> None:
+    from registry.store import Store
+
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    version = candidate(store)
+    (tmp_path / "artifacts").rename(tmp_path / "unmounted")
+
+    with pytest.raises(StoreUnavailable, match="is its disk mounted"):
+        store.download(version)
+    with pytest.raises(StoreUnavailable):
+        store.read_file(version.run_id, version.gate.report)
 
 
 def test_nothing_unknown_is_found(mlflow_store: Any, task: str) -> None:
@@ -241,17 +256,17 @@ def test_the_same_life_through_a_server_until_it_dies(
         candidate(store)
         lifecycle.promote(store, task, reason="better", base_hash=base_hash)
     lifecycle.rollback(store, task, reason="worse", base_hash=base_hash)
-    status = lifecycle.status(store, task)
+    status = look.status(store, task)
 
     assert status.production is not None
-    assert (status.production.number, status.in_step, len(lifecycle.history(store, task))) == (1, True, 3)
+    assert (status.production.number, status.in_step, len(look.history(store, task))) == (1, True, 3)
     with pytest.raises(NotFound):
         store.read_file(status.production.run_id, "gate/absent.json")
 
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     with pytest.raises(StoreUnavailable):
-        lifecycle.status(store, task)
+        look.status(store, task)
 
 
 def test_promotion_and_rollback_are_light(mlflow_store: Any, task: str, candidate: Candidate, base_hash: str) -> None:

@@ -1,0 +1,101 @@
+"""Commands that try what is registered: verify walks every chain, drill loads what a rollback would land on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from components.errors import NotFound, RegistryError
+from flows import places, tables
+from flows.cli_options import as_json_option, here
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, metavar="[TASK]...")
+@click.option("--all", "everything", is_flag=True, help="Every task of the registry.")
+@as_json_option
+def verify(tasks: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Walk every version's chain and every log, and list each break.
+
+    From the bytes over run, rows, base and git commit to the releases. It changes nothing, mends nothing, and exits
+    with 1 if anything is broken.
+
+    \b
+    Example:
+        preface verify --all
+    """
+    if bool(tasks) == everything:
+        raise click.UsageError("write TASK..., or --all")
+    root = places.enter()
+    from tqdm import tqdm
+
+    from registry.store import Store
+    from registry.walk import walk
+
+    chosen = _known(Store().tasks(), tasks)
+    breaks, versions, seen = [], 0, set()
+    with tqdm(desc="verify", unit=" versions", disable=None, leave=False) as bar:
+        for walked in walk(Store, chosen, here(root)):
+            breaks += [asdict(broken) for broken in walked.breaks]
+            seen.add(walked.task)
+            if walked.version is not None:
+                versions += 1
+                bar.set_postfix_str(f"{walked.task}, {len(breaks)} breaks", refresh=False)
+                bar.update()
+    counted = {"versions": versions, "tasks": len(seen & {*chosen})}
+    if as_json:
+        tables.show_one({**counted, "breaks": breaks}, as_json=True)
+    else:
+        tables.show(breaks, empty="every chain holds")
+        click.echo(f"{versions} versions of {counted['tasks']} tasks walked, {len(breaks)} breaks")
+    if breaks:
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, metavar="[TASK]...")
+@click.option("--rows", type=click.IntRange(1), default=16, show_default=True, help="How many test rows to answer.")
+@as_json_option
+def drill(tasks: tuple[str, ...], rows: int, as_json: bool) -> None:
+    """Try the versions that a rollback of the tasks (all) would land on.
+
+    Each is fetched, verified, loaded and asked a few test rows. It leaves a receipt: with that a rollback can be made,
+    for two days, while the artifact store is down.
+
+    \b
+    Example:
+        preface drill
+    """
+    places.enter()
+    from registry.store import Store
+
+    chosen = _known(Store().tasks(), tasks)
+    if not chosen:
+        tables.show([], as_json=as_json, empty="the registry has no task")
+        return
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect itself makes the last folder alone
+    from flows import drill as flow
+    from flows import run_log
+
+    run_log.shorten()
+    done = flow.run(places.enter(), chosen, rows)
+    tables.show([each.model_dump() if as_json else each.row() for each in done], as_json=as_json)
+    failed = [each for each in done if each.fault]
+    if failed:
+        tried = sum(each.version is not None for each in done)
+        raise RegistryError(
+            f"{len(failed)} of {tried} landing versions FAILED the drill, a rollback there would not do: "
+            + "; ".join(f"{each.name}: {each.fault}" for each in failed)
+        )
+
+
+def _known(known: list[str], asked: Sequence[str]) -> list[str]:
+    """What was asked for, everything if nothing was; a name that the registry does not have is an error."""
+    unknown = sorted({*asked} - {*known})
+    if unknown:
+        raise NotFound(f"the registry has no task {', '.join(map(repr, unknown))}; it has {known}")
+    return list(dict.fromkeys(asked)) or known

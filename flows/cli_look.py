@@ -1,0 +1,115 @@
+"""Commands that look: status, history, show, predict. They mend what a crash left and move nothing else."""
+
+from __future__ import annotations
+
+import click
+
+from components import params as params_file
+from components.errors import NotFound
+from flows import places, tables
+from flows.cli_options import as_json_option, here
+
+
+@click.command()
+@click.argument("task", required=False)
+@as_json_option
+def status(task: str | None, as_json: bool) -> None:
+    """What is in Production and in Staging, by the log and by MLflow.
+
+    \b
+    Example:
+        preface status movie-sentiment
+    """
+    declared = params_file.load(places.enter() / "params.yaml").tasks
+    from flows import views
+    from registry import look
+    from registry.store import Store
+
+    store = Store()
+    try:
+        found = {each.task: each for each in (look.statuses(store) if task is None else [look.status(store, task)])}
+    except NotFound:
+        if task not in declared:
+            known = f"neither in params.yaml {sorted(declared)} nor in the registry {store.tasks()}"
+            raise NotFound(f"no task {task!r}, {known}") from None
+        found = {}
+    rows = []
+    for name in [task] if task else sorted({*declared, *found}):
+        metric = declared[name].gate[0].metric if name in declared else None
+        rows.append(views.status_row(found[name], metric) if name in found else views.untrained_row(name))
+    tables.show(rows, as_json=as_json, empty="params.yaml has no task")
+
+
+@click.command()
+@click.argument("task")
+@as_json_option
+def history(task: str, as_json: bool) -> None:
+    """Every move of Production: when, who, why, upon which evidence.
+
+    \b
+    Example:
+        preface history movie-sentiment
+    """
+    places.enter()
+    from flows import views
+    from registry import look
+    from registry.store import Store
+
+    store = Store()
+    store.task_tags(task)  # a task that the registry does not know is an error, one never promoted is not
+    entries = look.history(store, task)
+    head = max((entry.release.number for entry in entries if not entry.void), default=None)
+    row = views.history_record if as_json else views.history_row
+    rows = [row(entry, live=entry.release.number == head) for entry in entries]
+    tables.show(rows, as_json=as_json, empty=f"{task} was never in Production")
+
+
+@click.command()
+@click.argument("address", metavar="TASK@VERSION")
+@as_json_option
+def show(address: str, as_json: bool) -> None:
+    """All that is recorded of a version, and whether every link of its chain holds.
+
+    TASK@7, TASK@staging or TASK@production.
+
+    \b
+    Example:
+        preface show movie-sentiment@production
+    """
+    root = places.enter()
+    from flows import evidence, views
+    from registry import chain, look, state
+    from registry.store import Store
+
+    store = Store()
+    version = look.find(store, address)
+    links = chain.links(store, version, state.read(store, version.task), here(root))
+    rows = [views.chain_row(link) for link in links]
+    record = views.version_record(version, evidence.decision(store, version))
+    tables.show_one({**record, "chain": rows} if as_json else record, as_json=as_json)
+    if not as_json:
+        click.echo()
+        tables.show(rows)
+
+
+@click.command()
+@click.argument("task")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@click.option("--stage", type=click.Choice(["production", "staging"]), default="production", show_default=True)
+@as_json_option
+def predict(task: str, texts: tuple[str, ...], stage: str, as_json: bool) -> list[str]:
+    """Answer texts with whatever is in Production.
+
+    \b
+    Example:
+        preface predict movie-sentiment "A warm and funny film."
+    """
+    places.enter()
+    from flows import answers
+
+    version, rows = answers.ask(f"{task}@{stage}", list(texts))
+    if not as_json:
+        click.echo(f"{version.name}, {version.tag('method')} tuning, in {stage.capitalize()}")
+        rows = [{**row, "text": tables.shortened(str(row["text"]), 60)} for row in rows]
+    tables.show(rows, as_json=as_json)
+    return [str(row["answer"]) for row in rows]

@@ -1,0 +1,154 @@
+"""Commands that move Production: promote, rollback, reconcile. They need neither torch nor prefect."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from components.errors import PrefaceError, RegistryError
+from flows import places, tables
+from flows.cli_options import Moment, as_json_option, declared_base, override_option, reason_option, suggest
+
+if TYPE_CHECKING:
+    from registry.lifecycle import Moved
+
+
+@click.command()
+@click.argument("task")
+@click.option("--version", "number", type=click.IntRange(1), help="Another than the one in Staging.")
+@reason_option
+@override_option
+def promote(task: str, number: int | None, reason: str, override: bool) -> Moved:
+    """Put a version that passed its gate into Production.
+
+    \b
+    Example:
+        preface promote movie-sentiment --reason "better on short reviews"
+    """
+    declared = declared_base(places.enter(), task)
+    from registry import lifecycle
+    from registry.store import Store
+
+    moved = lifecycle.promote(Store(), task, number, reason=reason, base_hash=declared, override=override)
+    return _tell(moved, f'preface rollback {task} --reason "..."')
+
+
+@click.command()
+@click.argument("task", required=False)
+@click.option("--to", type=click.IntRange(1), help="Another than the last good version.")
+@reason_option
+@override_option
+@click.option("--all", "everything", is_flag=True, help="Every task that changed since --since.")
+@click.option("--since", type=Moment(), help="22:00, 8h or 2026-11-23T22:00.")
+@click.option("--yes", is_flag=True, help="Do not ask after the preview.")
+def rollback(
+    task: str | None,
+    to: int | None,
+    reason: str,
+    override: bool,
+    everything: bool,
+    since: datetime | None,
+    yes: bool,
+) -> Moved | None:
+    """Put back the version that was last good in Production.
+
+    After a bad night, all tasks at once: a preview first, then each task by itself.
+
+    \b
+    Example:
+        preface rollback movie-sentiment --reason "complaints about sarcasm"
+        preface rollback --all --since 22:00 --reason "the night's retraining saw broken data"
+    """
+    if everything != (since is not None) or everything == (task is not None) or (everything and (to or override)):
+        raise click.UsageError("write TASK [--to N] [--override], or --all --since TIME")
+    root = places.enter()
+    if task is None:
+        assert since is not None  # as checked above
+        _night(root, since, reason, yes)
+        return None
+    declared = declared_base(root, task)
+    from registry import lifecycle
+    from registry.store import Store
+
+    moved = lifecycle.rollback(Store(), task, to, reason=reason, base_hash=declared, override=override)
+    return _tell(moved, f"preface history {task}")
+
+
+def _night(root: Path, since: datetime, reason: str, yes: bool) -> None:
+    from flows import views
+    from registry import night
+    from registry.store import Store
+
+    store = Store()
+    steps = night.plan(store, store.tasks(), since)
+    tables.show([views.night_row(step) for step in steps], empty=f"no task changed since {since.isoformat()}")
+    if not steps:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("that was the preview; add --yes to do it where nobody can be asked")
+        click.confirm("Roll these back?", abort=True)
+    failed = 0
+    for step, came in night.run(store, steps, reason=reason, base_hash=lambda task: declared_base(root, task)):
+        if isinstance(came, PrefaceError):
+            failed += 1
+            click.echo(f"{step.task}: NOT rolled back, version {step.upon.version} is still in Production: {came}")
+        else:
+            click.echo(f"{step.task}: version {came.version.number} is in Production (release {came.entry.number})")
+    if failed:
+        raise RegistryError(f"{failed} of {len(steps)} tasks were not rolled back; each says why above")
+    suggest("preface status")
+
+
+@click.command()
+@click.argument("task")
+@click.option("--adopt", is_flag=True, help="Write what was moved by hand into the log.")
+@click.option("--restore", is_flag=True, help="Bring MLflow's stage and aliases back to the log.")
+@click.option("--reason", default="", help="Why it is adopted; the history keeps it.")
+@override_option
+@as_json_option
+def reconcile(task: str, adopt: bool, restore: bool, reason: str, override: bool, as_json: bool) -> None:
+    """Settle what was moved by hand in MLflow.
+
+    Without an option it mends what an interrupted command left, and says whether anything else disagrees.
+
+    \b
+    Example:
+        preface reconcile movie-sentiment --restore
+    """
+    if adopt and restore:
+        raise click.UsageError("--adopt and --restore exclude each other")
+    if adopt and not reason.strip():
+        raise click.UsageError("--adopt needs --reason: it writes an entry, and the history keeps why")
+    declared = declared_base(places.enter(), task)
+    from flows import views
+    from registry import lifecycle, look
+    from registry.store import Store
+
+    store = Store()
+    if adopt:
+        lifecycle.adopt(store, task, reason=reason, base_hash=declared, override=override)
+    elif restore:
+        lifecycle.restore(store, task)
+    after = look.status(store, task)
+    tables.show([views.status_row(after, None)], as_json=as_json)
+    if after.drift:
+        raise RegistryError(f"{task}: {after.drift}; --restore brings MLflow back, --adopt writes it into the log")
+
+
+def _tell(moved: Moved, then: str) -> Moved:
+    instead = f", in place of version {moved.previous}" if moved.previous else ""
+    if moved.changed:
+        click.echo(f"{moved.version.name} is in Production{instead} (release {moved.entry.number})")
+        if moved.entry.override:
+            click.echo(f"OVERRIDDEN: {moved.entry.override}")
+        if moved.entry.drift:
+            click.echo(f"before: {moved.entry.drift}")
+    else:
+        click.echo(f"{moved.version.name} was in Production already, since {moved.entry.when}; nothing to do")
+    suggest(then)
+    return moved

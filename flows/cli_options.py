@@ -1,0 +1,67 @@
+"""What the commands share: options that mean the same everywhere, a task's declared base, what to type next."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from components import params as params_file
+from registry.here import Here
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+override_option = click.option(
+    "--override", is_flag=True, help="Against what speaks against it; the history keeps what that was."
+)
+
+
+def _said(_context: click.Context, _option: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise click.BadParameter("say why; the history keeps it")
+    return reason
+
+
+reason_option = click.option("--reason", required=True, callback=_said, help="Why; the history keeps it.")
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class Moment(click.ParamType[datetime]):
+    """A moment: an ISO time, today's hour, or how long ago. Without a time zone it is this machine's."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """``2026-11-23T22:00``, ``22:00`` or ``8h``."""
+        if isinstance(value, datetime):
+            return value
+        now = datetime.now().astimezone()
+        if value[:-1].isdecimal() and value[-1] in _UNITS and len(value) < 6:
+            return now - timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
+        try:
+            moment = datetime.fromisoformat(f"{now.date()}T{value}" if ":" in value and "-" not in value else value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 2026-11-23T22:00, 22:00 (today) or 8h (ago)", param, ctx)
+        moment = moment.astimezone(UTC)
+        if moment > now:
+            self.fail(f"{value!r} is {moment.isoformat()}, in the future; name the day too", param, ctx)
+        return moment
+
+
+def declared_base(root: Path, task: str) -> str:
+    """The hash that params.yaml declares for the task's base."""
+    declared = params_file.load(root / "params.yaml")
+    return declared.bases[declared.task(task).base].hash
+
+
+def here(root: Path) -> Here:
+    """What this machine can say of versions beside the registry."""
+    return Here(root, {name: base.hash for name, base in params_file.load(root / "params.yaml").bases.items()})
+
+
+def suggest(command: str) -> None:
+    """Say what one types next."""
+    click.echo(f"next: {command}")

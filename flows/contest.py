@@ -1,0 +1,107 @@
+"""The contest on the test rows: who is asked, each in its own wording, and who cannot be compared. Knows no Prefect.
+
+How answers are scored is in components/report.py, what follows from the scores in components/gates.py.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from components.base_model import Base
+from components.baselines import Answers
+from components.data import read_examples
+from components.errors import ArtifactError
+from components.inference import answer, from_artifact
+from components.params import MethodName, TaskParams
+from components.report import Asked, Report, evaluate, wording
+from components.template import Template
+from flows.job import Fetched, Job
+from registry import artifact
+from registry.manifest import Manifest
+
+
+def adapter_of(version: Fetched) -> artifact.Adapter:
+    """The adapter of a version that an earlier step fetched.
+
+    Raises:
+        ArtifactError: what lies there now is another, or is damaged.
+    """
+    stored = artifact.read(version.folder)
+    if stored.manifest.digest != version.digest:
+        raise ArtifactError(
+            f"{version.folder} holds the adapter {stored.manifest.digest}, {version.task}@{version.number} is"
+            f" registered as {version.digest}; run the command again"
+        )
+    return stored
+
+
+def in_words_of(base: Base, task: TaskParams, method: MethodName, table: Tensor) -> Asked:
+    """An adapter that is no version yet, asked in the wording of params.yaml.
+
+    Args:
+        table: [P, H] or [P, L*2*Hkv*D].
+    """
+    prefix = from_artifact(base, method, table)
+    return partial(answer, base, prefix, wording(task), max_new_tokens=task.max_new_tokens)
+
+
+def in_its_words(base: Base, adapter: artifact.Adapter) -> Asked:
+    """A registered adapter, asked in the wording that it was trained for: params.yaml may have changed since."""
+    said = adapter.manifest
+    prefix = from_artifact(base, said.method, torch.from_numpy(adapter.tensor))
+    template = Template(said.template, said.labels, said.max_tokens)
+    return partial(answer, base, prefix, template, max_new_tokens=said.max_new_tokens)
+
+
+def other_labels(said: Manifest, task: TaskParams) -> str:
+    """How an adapter's labels differ from today's, so that its answers cannot be scored; empty if they do not."""
+    then, today = set(said.labels or ()), set(task.data.labels or ())
+    return "" if then == today else f"it answers with the labels {sorted(then)}, params.yaml has {sorted(today)}"
+
+
+def report(
+    base: Base,
+    job: Job,
+    candidate: Asked,
+    baselines: Path,
+    rival: Fetched | None,
+    unopposed: str = "",
+) -> Report:
+    """The candidate, the baselines and the champion on the held-out test split.
+
+    Args:
+        baselines: the file of what they answered.
+        rival: the version in Production; ``unopposed`` says why there is none, if not because nothing is there.
+    """
+    champion, reason = _champion(base, job, rival) if rival else (None, unopposed)
+    measured = json.loads(baselines.read_text(encoding="utf-8"))
+    return evaluate(
+        base.hash.value,
+        job.task,
+        job.params,
+        job.method,
+        read_examples(job.examples_folder),
+        candidate,
+        {name: Answers(**given) for name, given in measured.items()},
+        champion,
+        rival.number if rival else None,
+        reason,
+    )
+
+
+def _champion(base: Base, job: Job, rival: Fetched) -> tuple[Asked | None, str]:
+    """The champion to be asked, or why it cannot be compared."""
+    stored = adapter_of(rival)
+    said = stored.manifest
+    if said.base.hash != job.base.hash:
+        return None, (
+            f"it needs the base {said.base.hash}, the candidate's is {job.base.hash}; take the "
+            "champion rules out of the gate for the first version on a new base"
+        )
+    difference = other_labels(said, job.params)
+    return (None, difference) if difference else (in_its_words(base, stored), "")

@@ -1,0 +1,222 @@
+"""An adapter folder that somebody else wrote: PEFT's own form, read as warily as one of ours, and fitted to a base.
+
+    adapter_config.json         what PEFT's `save_pretrained` says of it; keys that do not matter here are passed over
+    adapter_model.safetensors   one tensor `prompt_embeddings`: [P, H], or [P, L*2*Hkv*D] with any projection folded in
+    manifest.json               in a folder of Preface's own alone, which is then read as artifact.py reads one
+
+Nothing else in the folder is opened, and no pickle ever. This module knows neither torch nor what is registered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, deserialize
+
+from components.base_hash import hash_base
+from components.base_support import KVShape
+from components.errors import ArtifactError, BaseError, told
+from components.params import MethodName
+from registry import artifact, plain_file
+from registry.artifact import CONFIG, MANIFEST, TENSOR, WEIGHTS, Floats
+from registry.manifest import MAX_FILE, peft_config
+
+METHODS: Mapping[str, MethodName] = {"PROMPT_TUNING": "prompt", "PREFIX_TUNING": "prefix"}
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+SIZES = ("num_layers", "token_dim", "num_attention_heads")
+MAX_HEADER = 1 << 16  # one tensor and whatever notes somebody left beside it
+MAX_SIZE = 1 << 24
+_REMEDY = "save the adapter again with PEFT's save_pretrained, or ask whoever gave it to you"
+_ITS_OWN = "declare its own base under bases: in params.yaml and name that for the task"
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What a folder holds, every value checked but against no base.
+
+    ``tensor``: [P, H] or [P, L*2*Hkv*D]; ``sha256`` of the file that it lay in. ``sizes``: what it says of its base's.
+    ``base`` is the name that it gives its base, ``base_hash`` that base's hash, empty where nothing proves it.
+    """
+
+    folder: Path
+    method: MethodName
+    tensor: Floats
+    sha256: str
+    sizes: Mapping[str, int]
+    base: str
+    base_hash: str
+
+
+def read(folder: Path) -> Foreign:
+    """Read an adapter folder of PEFT's, or of Preface's own.
+
+    Raises:
+        ArtifactError: with what is wrong in it, and what to do.
+    """
+    try:
+        if (folder / MANIFEST).exists():
+            return _of_ours(folder)
+        _refuse_pickles(folder)
+        config = _config(folder / CONFIG)
+        raw = plain_file.read(folder / WEIGHTS, MAX_FILE, _REMEDY)
+        tensor = _tensor(folder / WEIGHTS, raw)
+    except (OSError, MemoryError, ValueError) as error:
+        raise ArtifactError(
+            f"{told(str(folder))} cannot be read as an adapter of PEFT's: {told(str(error)) or 'out of memory'}; it"
+            f" must hold {CONFIG} and {WEIGHTS} themselves, not links to them (`cp -rL` copies what links point to)"
+        ) from error
+    method, sizes = METHODS[config["peft_type"]], {key: config[key] for key in SIZES if config.get(key) is not None}
+    rows, columns = tensor.shape
+    if rows != config["num_virtual_tokens"]:
+        raise ArtifactError(
+            f"{folder}: {TENSOR} has {rows} rows, num_virtual_tokens says {config['num_virtual_tokens']}; {_REMEDY}"
+        )
+    if method == "prompt" and sizes.get("token_dim", columns) != columns:
+        raise ArtifactError(f"{folder}: {TENSOR} has {columns} columns, token_dim says {sizes['token_dim']}; {_REMEDY}")
+    base = config.get("base_model_name_or_path") or ""
+    return Foreign(folder, method, tensor, hashlib.sha256(raw).hexdigest(), sizes, base, _hash_of(base))
+
+
+def base_fault(found: Foreign, name: str, base_hash: str) -> str:
+    """Why the adapter is not known to be of the declared base; empty if it is.
+
+    Args:
+        name: of the base that params.yaml declares for the task, and ``base_hash`` its hash.
+    """
+    if found.base_hash == base_hash:
+        return ""
+    said, declared = told(found.base) or "(no name)", f"params.yaml declares {name} {base_hash}"
+    if found.base_hash:
+        return f"{found.folder} was trained on the base {said} {found.base_hash}, {declared}"
+    return (
+        f"{found.folder} was trained on the base {said}, a name that proves nothing (its hash is unknown), {declared}"
+    )
+
+
+def fit(found: Foreign, shape: KVShape, name: str) -> None:
+    """See that the tensor is one of the base's shape.
+
+    Raises:
+        ArtifactError: it was made for another.
+    """
+    width = shape.kv_heads * shape.head_size
+    prompt = found.method == "prompt"
+    own = {
+        "num_layers": shape.layers,
+        "token_dim": shape.hidden if prompt else width,
+        "num_attention_heads": shape.heads if prompt else shape.kv_heads,
+    }
+    columns = shape.hidden if prompt else shape.layers * 2 * width
+    if found.tensor.shape[1] != columns:
+        raise ArtifactError(
+            f"{found.folder}: {TENSOR} is {list(found.tensor.shape)}, {found.method} tuning of the base {name} has"
+            f" [P, {columns}]: it was trained on another; {_ITS_OWN}"
+        )
+    for key, value in found.sizes.items():
+        if value != own[key]:
+            raise ArtifactError(
+                f"{found.folder}: {CONFIG} says {key} {value}, {found.method} tuning of the base {name} has {own[key]}:"
+                f" it was trained on another; {_ITS_OWN}"
+            )
+
+
+def _of_ours(folder: Path) -> Foreign:
+    try:
+        stored = artifact.read(folder)
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"{error}; without its {MANIFEST} it would be an adapter of PEFT's, of an unknown base"
+        ) from error
+    said = stored.manifest
+    sizes = {key: value for key, value in peft_config(said).items() if key in SIZES and isinstance(value, int)}
+    digest = said.files[WEIGHTS].sha256
+    return Foreign(folder, said.method, stored.tensor, digest, sizes, said.base.name, said.base.hash)
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ArtifactError(f"{told(str(folder))} is not a folder, so not an adapter")
+    names = {path.name for path in folder.iterdir()}
+    pickles = sorted(name for name in names if Path(name).suffix.lower() in PICKLES)
+    if WEIGHTS not in names and pickles:
+        raise ArtifactError(
+            f"{folder} has its weights in {told(pickles[0])} and not in {WEIGHTS}. A pickle can run code when it is"
+            " read, so it is never opened: where you trust it, load it with peft's PeftModel.from_pretrained and write"
+            " it with save_pretrained(NEW_FOLDER, safe_serialization=True), then import that"
+        )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """PEFT's configuration, once all that matters of it can be used."""
+    try:
+        config = json.loads(plain_file.read(path, artifact.MAX_TEXT, _REMEDY))
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not JSON: {told(str(error))}; {_REMEDY}") from error
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{path} holds {told(repr(config))}, not an object; {_REMEDY}")
+
+    def refuse(key: str, wanted: str, remedy: str = _REMEDY) -> ArtifactError:
+        return ArtifactError(f"{path}: {key} is {told(repr(config.get(key)))}, it must be {wanted}; {remedy}")
+
+    kind = config.get("peft_type")
+    if not isinstance(kind, str) or kind not in METHODS:
+        raise refuse("peft_type", " or ".join(METHODS), "Preface keeps adapters that are prefixes, and no others")
+    if config.get("task_type") not in (None, "CAUSAL_LM"):
+        raise refuse("task_type", "CAUSAL_LM", "Preface adapts decoders that generate text")
+    if config.get("num_transformer_submodules") not in (None, 1) or config.get("num_transformer_submodules") is True:
+        raise refuse("num_transformer_submodules", "1", "2 is for encoders with a decoder")
+    for key in ("num_virtual_tokens", *SIZES):
+        value = config.get(key)
+        if not (type(value) is int and 0 < value <= MAX_SIZE) and not (key in SIZES and value is None):
+            raise refuse(key, f"a whole number from 1 to {MAX_SIZE}")
+    if not isinstance(config.get("base_model_name_or_path"), str | None):
+        raise refuse("base_model_name_or_path", "a name or a folder")
+    return config
+
+
+def _tensor(path: Path, raw: bytes) -> Floats:
+    """The one tensor as float32, which holds every value of the shorter types exactly."""
+    header = int.from_bytes(raw[:8], "little")
+    if header > MAX_HEADER:
+        raise ArtifactError(
+            f"{path} announces a header of {header} bytes, at most {MAX_HEADER} can be right; {_REMEDY}"
+        )
+    try:
+        tensors = dict(deserialize(raw))  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} is not a safetensors file: {told(str(error))}; {_REMEDY}") from error
+    if set(tensors) != {TENSOR}:
+        raise ArtifactError(f"{path} holds {told(str(sorted(tensors)))}, an adapter has {TENSOR!r} alone; {_REMEDY}")
+    entry = tensors[TENSOR]
+    dtype, shape, data = entry["dtype"], entry["shape"], entry["data"]
+    if len(shape) != 2:
+        raise ArtifactError(f"{path}: {TENSOR} is {told(str(shape))}, it must have two dimensions; {_REMEDY}")
+    if dtype == "BF16":  # numpy has no such type: it is the upper half of a float32
+        found = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    elif dtype in ("F16", "F32"):
+        found = np.frombuffer(data, {"F16": "<f2", "F32": "<f4"}[dtype]).astype(np.float32)
+    else:
+        raise ArtifactError(f"{path}: {TENSOR} is {dtype}, it must be F32, F16 or BF16; {_REMEDY}")
+    wrong = int(found.size - np.count_nonzero(np.isfinite(found)))
+    if wrong:
+        raise ArtifactError(f"{path}: {wrong} of {found.size} values of {TENSOR} are not finite; train it again")
+    return found.reshape(shape)
+
+
+def _hash_of(base: str) -> str:
+    """The hash of the base that a folder on this machine holds; empty for a name of some hub, which proves nothing."""
+    if not base:
+        return ""
+    try:
+        folder = Path(base)
+        if not all((folder / name).is_file() for name in ("config.json", "tokenizer.json")):
+            return ""
+        return hash_base(folder).value
+    except (BaseError, OSError, ValueError, RecursionError):  # no base, or no path at all
+        return ""
