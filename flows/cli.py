@@ -47,6 +47,7 @@ for _command in (
     cli_move.reconcile,
     cli_check.verify,
     cli_check.drill,
+    cli_check.reproduce,
     cli_look.predict,
     cli_make.doctor,
     cli_make.demo,

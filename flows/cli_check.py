@@ -1,4 +1,4 @@
-"""Commands that try what is registered: verify walks every chain, drill loads what a rollback would land on."""
+"""Commands that try what is registered: verify walks it, drill loads where rollbacks land, reproduce trains anew."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from components.errors import NotFound, RegistryError
+from components.errors import NotFound, PrefaceError, RegistryError
 from flows import places, tables
 from flows.cli_options import as_json_option, here
+
+if TYPE_CHECKING:
+    from flows.reproduction import Reproduction
 
 
 @click.command()
@@ -91,6 +95,35 @@ def drill(tasks: tuple[str, ...], rows: int, as_json: bool) -> None:
             f"{len(failed)} of {tried} landing versions FAILED the drill, a rollback there would not do: "
             + "; ".join(f"{each.name}: {each.fault}" for each in failed)
         )
+
+
+@click.command()
+@click.argument("address", metavar="TASK@VERSION")
+@as_json_option
+def reproduce(address: str, as_json: bool) -> Reproduction:
+    """Train a version again from what the registry says of it, and compare.
+
+    Its rows come back by their hash, from DVC. It exits with 1 if another adapter comes out although processor,
+    threads and libraries are the same, or where they are not, if it scores otherwise than chance explains.
+
+    \b
+    Example:
+        preface reproduce movie-sentiment@production
+    """
+    root = places.enter()
+    from flows import reproduce as again
+    from flows.reproduction import rows
+
+    found = again.run(root, address, say=lambda line: click.echo(line, err=True))
+    if as_json:
+        tables.show_one({**found.model_dump(mode="json"), "holds": found.holds}, as_json=True)
+    else:
+        tables.show(rows(found))
+    if not found.holds:
+        raise PrefaceError(found.message)
+    if not as_json:
+        click.echo(found.message)
+    return found
 
 
 def _known(known: list[str], asked: Sequence[str]) -> list[str]:

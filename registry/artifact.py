@@ -104,7 +104,7 @@ def read(folder: Path, base_hash: str | None = None) -> Adapter:
         contents = {name: _read_file(folder / name, manifest.files[name]) for name in FILES}
         tensor = _read_tensor(folder / WEIGHTS, contents[WEIGHTS], manifest)
     except (OSError, MemoryError) as error:
-        raise ArtifactError(f"{folder} cannot be read as an adapter: {error or 'out of memory'}") from error
+        raise ArtifactError(f"{folder} cannot be read as an adapter: {str(error) or 'out of memory'}") from error
     if base_hash is not None and manifest.base.hash != base_hash:
         raise BaseMismatch(
             f"{folder} was trained on base {manifest.base.name} {manifest.base.hash} and would run on {base_hash};"

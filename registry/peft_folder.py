@@ -94,9 +94,7 @@ def base_fault(found: Foreign, name: str, base_hash: str) -> str:
     said, declared = told(found.base) or "(no name)", f"params.yaml declares {name} {base_hash}"
     if found.base_hash:
         return f"{found.folder} was trained on the base {said} {found.base_hash}, {declared}"
-    return (
-        f"{found.folder} was trained on the base {said}, a name that proves nothing (its hash is unknown), {declared}"
-    )
+    return f"{found.folder} was trained on the base {said}, of unknown hash: a name proves nothing; {declared}"
 
 
 def fit(found: Foreign, shape: KVShape, name: str) -> None:
@@ -117,6 +115,11 @@ def fit(found: Foreign, shape: KVShape, name: str) -> None:
         raise ArtifactError(
             f"{found.folder}: {TENSOR} is {list(found.tensor.shape)}, {found.method} tuning of the base {name} has"
             f" [P, {columns}]: it was trained on another; {_ITS_OWN}"
+        )
+    if len(found.tensor) >= shape.context:
+        raise ArtifactError(
+            f"{found.folder} has {len(found.tensor)} virtual tokens, the base {name} has room for {shape.context}, text"
+            f" and answer included; {_ITS_OWN}"
         )
     for key, value in found.sizes.items():
         if value != own[key]:

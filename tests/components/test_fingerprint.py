@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components import fingerprint as module
-from components.fingerprint import fingerprint, recorded_fingerprint
+from components.fingerprint import fingerprint, import_fingerprint, recorded_fingerprint
 from components.params import MethodName, TaskParams
 
 TASK: dict[str, Any] = {
@@ -137,3 +137,29 @@ def test_baselines_are_asked_again_only_when_their_answers_could_differ(change: 
     assert (first == changed) is same
     assert module.baselines_fingerprint(TaskParams.model_validate(TASK), "c" * 64, "d" * 64) != first
     assert module.baselines_fingerprint(TaskParams.model_validate(TASK), "b" * 64, "e" * 64) != first
+
+
+def imported(method: MethodName = "prompt", base: str = "b" * 64, data: str = "d" * 64, **changes: Any) -> str:
+    digest = changes.pop("digest", "a" * 64)
+    return import_fingerprint(TaskParams.model_validate(TASK | changes), method, base, data, digest)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": "c" * 64},
+        {"base": "c" * 64},
+        {"data": "e" * 64},
+        {"template": "{text} it is"},
+        {"method": "prefix"},
+    ],
+    ids=str,
+)
+def test_an_imported_adapter_is_known_by_its_file_and_by_what_it_is_asked(change: dict[str, Any]) -> None:
+    assert imported() == imported()
+    assert imported(**change) != imported()
+
+
+def test_nothing_that_trains_is_in_the_mark_of_an_imported_adapter() -> None:
+    assert imported(prompt={"training": {"steps": 7, "learning_rate": 0.1}}) == imported()
+    assert imported() != mark()

@@ -96,6 +96,11 @@ def test_no_champion_one_that_cannot_be_compared_and_a_better_one_are_three_outc
     assert [d.champion for d in (none, mute, better)] == [None, 4, 4]
     assert "version 4 in Production has no comparable score: it needs another base" in mute.reasons
     assert "0.9000 against 0.9500 of version 4" in better.reasons
+    itself = decide(candidate, {}, None, rules, unopposed="version 4 is itself in Production")
+    assert [d.checks[0].reason for d in (none, itself)] == [
+        "nothing is in Production",
+        "version 4 is itself in Production",
+    ]
 
 
 @pytest.mark.parametrize("metrics", [{}, {"other": 0.5}, {"score": NAN}, {"score": -INF}])

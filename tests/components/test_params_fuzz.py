@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components import params
+from components import params, params_faults
 from components.errors import ParamsError, told
 
 GOOD = """\
@@ -28,7 +28,7 @@ tasks:
 """ % ("a" * 64)
 # Everything that stands at a value's or a key's place.
 WORDS = ["bases", "tiny", "bases/tiny", "a" * 64, "mood", "csv", "[bad, good]", "null", "0", "20", "0.01", "accuracy"]
-many = pytest.mark.parametrize("count", [300, pytest.param(5_000, marks=pytest.mark.slow)])
+many = pytest.mark.parametrize("count", [200, pytest.param(5_000, marks=pytest.mark.slow)])
 
 TAGS = st.sampled_from(
     [
@@ -166,3 +166,10 @@ def test_a_fleet_of_a_thousand_tasks_is_within_the_bound(tmp_path: Path) -> None
 )
 def test_a_text_from_outside_is_told_on_one_printable_line(text: str, shown: str) -> None:
     assert told(text) == shown
+
+
+def test_the_fuzzing_would_show_a_missing_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(params_faults, "MAX_DIGITS", {})
+
+    with pytest.raises(ValueError, match="Exceeds the limit"):
+        refusal(tmp_path / "params.yaml", GOOD.replace("20", "-0x" + "f" * 6000).encode())

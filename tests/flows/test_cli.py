@@ -89,6 +89,8 @@ class TestUsage:
             ("reconcile", "movie-sentiment", "--adopt"),
             ("retrain",),
             ("retrain", "movie-sentiment", "--method", "lora"),
+            ("evaluate",),
+            ("import", "their-adapter"),
             ("predict", "movie-sentiment"),
             ("verify",),
             ("verify", "movie-sentiment", "--all"),
@@ -102,10 +104,21 @@ class TestUsage:
         assert (result.exit_code, result.stdout) == (2, "")
         assert "Error: " in result.stderr
 
-    @pytest.mark.parametrize("command", ["promote", "rollback", "retrain"])
-    def test_a_misspelt_task_is_1_in_one_line_that_names_the_right_one(self, call: Call, command: str) -> None:
-        reason = () if command == "retrain" else ("--reason", "x")
-        result = call(command, "movie-sentimant", *reason)
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("promote", "movie-sentimant", "--reason", "x"),
+            ("rollback", "movie-sentimant", "--reason", "x"),
+            ("retrain", "movie-sentimant"),
+            ("evaluate", "movie-sentimant@3"),
+            ("import", "their-adapter", "--task", "movie-sentimant"),
+        ],
+        ids=lambda arguments: arguments[0],
+    )
+    def test_a_misspelt_task_is_1_in_one_line_that_names_the_right_one(
+        self, call: Call, arguments: tuple[str, ...]
+    ) -> None:
+        result = call(*arguments)
 
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith("error: params.yaml has no task 'movie-sentimant'")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,3 +201,10 @@ def test_what_could_not_be_read_back_is_not_written(
         write_adapter(tmp_path / "new", **changes)
 
     assert not list(tmp_path.iterdir())
+
+
+def test_the_fuzzing_would_show_a_missing_check(folder: Path, good: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "SafetensorError", KeyError)
+
+    with pytest.raises(safetensors.SafetensorError):
+        read(folder, mutations.seal({**good, WEIGHTS: b"\0" * 8}))

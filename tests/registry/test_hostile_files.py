@@ -55,7 +55,8 @@ def read(path):
         return f"{type(error).__name__}: {str(error)[:2000]}"
     return "taken"
 
-paths, room = [Path(name) for name in sys.argv[2:]], int(sys.argv[1])
+exec(sys.argv[1])  # a fault that is planted
+paths, room = [Path(name) for name in sys.argv[3:]], int(sys.argv[2])
 for path in paths[:2]:
     read(path)  # whatever is imported at the first need
 if room:
@@ -129,9 +130,9 @@ def large(_: Path) -> dict[str, bytes]:
 def observed(tmp_path: Path, adapter: Path) -> Callable[..., list[dict[str, Any]]]:
     """What a child says of each path that it read; ``room`` is how many MiB it may take, 0 for any."""
 
-    def run(paths: list[Path], room: int = 0) -> list[dict[str, Any]]:
+    def run(paths: list[Path], room: int = 0, plant: str = "") -> list[dict[str, Any]]:
         (tmp_path / "broken.yaml").write_text("bases: {x: {hash: 1}}")
-        arguments = [str(room), str(adapter), str(tmp_path / "broken.yaml"), *map(str, paths)]
+        arguments = [plant, str(room), str(adapter), str(tmp_path / "broken.yaml"), *map(str, paths)]
         command = [sys.executable, "-c", CHILD, *arguments]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=280, env=os.environ | {"HOME": str(tmp_path)}
@@ -164,9 +165,40 @@ def test_params(tmp_path: Path, observed: Callable[..., Any], files: Callable[[P
 
     seen = dict(zip(paths, observed(list(paths.values())), strict=True))
 
-    logging.getLogger(__name__).info("%s", {name: (one["seconds"], one["grown"]) for name, one in seen.items()})
+    costs = "; ".join(f"{name}: {one['seconds']:.2f} s, {one['grown']} MiB" for name, one in seen.items())
+    logging.getLogger(__name__).info(costs)
     check(seen, "ParamsError: ")
     assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("plant", "name", "seen_as"),
+    [
+        pytest.param(
+            "params_faults._Loader.compose_node = yaml.SafeLoader.compose_node",
+            "laughs in mappings",
+            r"assert \{'x': \d{3}\} == \{\}",
+            marks=pytest.mark.slow,  # it takes a while to fill half a gigabyte
+        ),
+        (
+            "params_faults._Loader.add_multi_constructor('tag:yaml.org,2002:python/object/apply:os.system',"
+            " lambda loader, rest, node: __import__('os').system(loader.construct_sequence(node)[0]))",
+            "a tag 0",
+            "os.system",
+        ),
+    ],
+    ids=["no bound", "a tag that executes"],
+)
+def test_what_is_measured_would_show(
+    tmp_path: Path, observed: Callable[..., Any], plant: str, name: str, seen_as: str
+) -> None:
+    path = tmp_path / "planted.yaml"
+    path.write_bytes(small(tmp_path / "canary")[name])
+
+    [seen] = observed([path], room=2 * GROWTH, plant=f"import yaml; from components import params_faults; {plant}")
+
+    with pytest.raises(AssertionError, match=seen_as):
+        check({"x": seen}, "ParamsError: ")
 
 
 class Touch:
