@@ -13,6 +13,8 @@ import pytest
 from components.base_hash import BaseHash
 from components.base_support import KVShape
 from components.evaluation import Scored
+from components.fingerprint import RECIPE
+from components.machine import Machine
 from components.params import MethodName, TaskParams
 from components.report import Report
 from flows.candidate import draft, git_commit
@@ -34,6 +36,7 @@ TASK: dict[str, Any] = {
 }  # fmt: skip
 SHAPE = KVShape(layers=2, kv_heads=3, head_size=16, hidden=32, context=512, heads=6)
 DATA = DataVersion("mood", "d" * 64, "e" * 32, {"cmd": "python -m components.data mood", "outs": [{"md5": "e" * 32}]})
+MACHINE = Machine(processor="an abacus", device="cpu", dtype="float32", threads=2)
 BASE = BaseHash(weights="1" * 64, config="2" * 64, tokenizer="3" * 64)
 
 
@@ -44,7 +47,7 @@ def drafted(root: Path, method: MethodName = "prompt", **changes: Any) -> Draft:
         task="mood", method=method, split="test", row_ids=["t0"], targets=["bad"], data_hash="d" * 64,
         base_hash=BASE.value, candidate=scored, baselines={"majority": scored},
     )  # fmt: skip
-    return draft("mood", task, method, BASE, SHAPE, DATA, "f" * 64, report, root)
+    return draft("mood", task, method, BASE, SHAPE, DATA, "f" * 64, report, MACHINE, root)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +81,7 @@ def test_it_says_where_it_comes_from(tmp_path: Path) -> None:
     said = drafted(tmp_path)
     assert (said.data.hash, said.data.lock) == (DATA.content_hash, DATA.lock_entry)
     assert (said.fingerprint, said.metrics) == ("f" * 64, {"accuracy": 0.9})
+    assert (said.machine, said.recipe) == (MACHINE, RECIPE)
     assert said.code.version == version("preface")
     assert said.libraries["torch"] == version("torch")
     assert abs(datetime.now(UTC) - datetime.fromisoformat(said.created)) < timedelta(minutes=1)
