@@ -100,6 +100,8 @@ def plan(state: State, own: str = "", force: bool = False, staged: bool = False)
     too_late = staged and live is not None and (live.stage == "Staging" or "staging" in live.aliases)
     if head and (force or too_late or _is_due(state, own)):
         yield from _project(state)
+    if staged or others:
+        yield from _take_out(state)
     # After the head has left Staging: whoever waits takes that place.
     yield from _settle(state, loose=force or staged or bool(others))
     for key, value in others.items():
@@ -134,6 +136,16 @@ def _settle(state: State, loose: bool) -> Iterator[Write]:
     if not moves:  # settled once it is seen to stand there: a slower registration may put its own in that place
         for version in fresh:
             yield Write("tag_version", (version.number, PREFIX + "settled", version.tag("gate")))
+
+
+def _take_out(state: State) -> Iterator[Write]:
+    """What was in Production waits for nothing: it was put into Staging by somebody who had not seen that yet."""
+    ever = {entry.version for entry in state.line[:-1]} - {entry.version for entry in state.line[-1:]}
+    for version in state.versions:
+        if version.number in ever and version.stage == "Staging":
+            yield Write("set_stage", (version.number, "Archived"))
+        if version.number in ever:
+            yield from _no_longer_staging(version)
 
 
 def _passed(version: Version) -> bool:
