@@ -145,6 +145,23 @@ class TestCrashed:
         assert look.status(store, task).in_step
         assert seen.stages == ["None", "Production"]
 
+    def test_a_late_staging_of_what_was_rolled_away_from_is_taken_back(
+        self, store: Any, task: str, released: Any, rollback: Any, seen: Any
+    ) -> None:
+        """By hand it may stand there; with a mark there it was somebody who had not seen the rollback."""
+        released(2)
+        rollback()
+        for late in (False, True):
+            store.set_stage(task, 2, "Staging")
+            store.set_alias(task, "staging", 2)
+            if late:
+                store.tag_task(task, PENDING + "slow", f"{datetime.now(UTC).isoformat()} eve@there 1")
+
+            look.status(store, task)
+
+            assert seen.stages == ["Production", "None" if late else "Staging"]
+            assert seen.aliases == {"production": 1} | ({} if late else {"staging": 2})
+
     def test_marks_of_the_dead_are_taken_away(self, store: Any, task: str, released: Any, promote: Any) -> None:
         released(1)
         here, gone = socket.gethostname(), subprocess.Popen(["true"])
