@@ -33,6 +33,7 @@ class _Scratch:
     md5: str
     cache: Path
     remotes: Mapping[str, str]
+    default: str
 
     def run(self, *arguments: str) -> list[str]:
         return dvc(self.folder, [*arguments, f"{OUT}.dvc"])
@@ -76,7 +77,7 @@ def push(root: Path, task: str, lock: Mapping[str, Any]) -> None:
         DataError: there is no remote, or the cache does not have all of the rows.
     """
     with _scratch(root, task, lock, root / ".preface") as scratch:
-        if not scratch.remotes:
+        if scratch.default not in scratch.remotes:
             raise DataError(
                 f"the prepared rows of {task} ({scratch.md5}) can be pushed nowhere: DVC has no default remote here;"
                 " add one with `dvc remote add --default NAME URL`"
@@ -109,7 +110,7 @@ def _scratch(root: Path, task: str, lock: Mapping[str, Any], beside: Path) -> It
         for key, value in settings.items()
         if key.startswith("remote.") and key.endswith(".url")
     }
-    default = settings.get("core.remote")
+    default = settings.get("core.remote", "")
     remotes = dict(sorted(urls.items(), key=lambda pair: pair[0] != default))
     beside.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".dvc-", dir=beside) as room:
@@ -119,7 +120,7 @@ def _scratch(root: Path, task: str, lock: Mapping[str, Any], beside: Path) -> It
         (folder / ".dvc" / "config").write_text(_config(settings | own), encoding="utf-8")
         said = yaml.safe_dump({"outs": [output | {"path": OUT}]})
         (folder / f"{OUT}.dvc").write_text(said, encoding="utf-8")
-        yield _Scratch(folder, md5, Path(cache), remotes)
+        yield _Scratch(folder, md5, Path(cache), remotes, default)
 
 
 def _config(settings: Mapping[str, str]) -> str:

@@ -8,17 +8,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from components.base_hash import BaseHash
 from components.base_support import KVShape
+from components.errors import ArtifactError
 from components.evaluation import Scored
-from components.fingerprint import RECIPE
+from components.fingerprint import RECIPE, fingerprint
 from components.machine import Machine
 from components.params import MethodName, TaskParams
 from components.report import Report
-from flows.candidate import draft, git_commit
+from flows.candidate import draft, git_commit, settings
 from flows.data_step import DataVersion
+from registry import artifact
 from registry.manifest import Draft
 
 TASK: dict[str, Any] = {
@@ -99,6 +103,57 @@ def test_a_task_without_labels_is_generation(tmp_path: Path) -> None:
 def test_it_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
     said = drafted(tmp_path)
     assert Draft.model_validate_json(said.model_dump_json()) == said
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        # A prompt may start from the labels in their order, and a tie goes to the first: the alphabet is another.
+        {"data": {"source": "x.csv", "format": "csv", "labels": ["good", "bad", "Mixed"]}},
+        {
+            "data": {"source": "x.csv", "format": "csv"},
+            "gate": [{"metric": "chrf", "direction": "higher", "threshold": 1.0}],
+        },
+    ],
+    ids=["ranges", "labels out of order", "generation"],
+)  # fmt: skip
+def test_what_it_was_trained_by_comes_back_from_the_folder(
+    tmp_path: Path, method: MethodName, changes: dict[str, Any]
+) -> None:
+    trained = TaskParams.model_validate(TASK | changes)
+    said = drafted(tmp_path, method, **changes)
+    artifact.write(tmp_path / "adapter", np.ones(said.tensor_shape, np.float32), said)
+
+    found = settings(artifact.read(tmp_path / "adapter").manifest)
+
+    assert fingerprint(found, method, BASE.value, "d" * 64) == fingerprint(trained, method, BASE.value, "d" * 64)
+    assert found.settings(method) == trained.settings(method)
+    assert list(found.data.labels or {}) == list(trained.data.labels or {})
+    assert (found.template, found.max_new_tokens, found.data) == (
+        trained.template,
+        trained.max_new_tokens,
+        trained.data,
+    )
+
+
+@pytest.mark.parametrize("missing", ["data", "instruction", "prompt"])
+def test_settings_that_are_not_all_there_are_no_settings(tmp_path: Path, missing: str) -> None:
+    said = drafted(tmp_path)
+    params = {key: value for key, value in said.params.items() if key != missing}
+    artifact.write(
+        tmp_path / "adapter", np.ones(said.tensor_shape, np.float32), said.model_copy(update={"params": params})
+    )
+
+    with pytest.raises(ArtifactError, match=f"does not say what it was trained by .*{missing}"):
+        settings(artifact.read(tmp_path / "adapter").manifest)
+
+
+@pytest.mark.parametrize("order", [["bad"], ["bad", "bad"], ["bad", "good", "good"], ["bad", 1], [], None, "bad"])
+def test_an_order_of_other_labels_than_there_are_is_refused(tmp_path: Path, order: object) -> None:
+    with pytest.raises(ValidationError, match="label_order is"):
+        Draft.model_validate(drafted(tmp_path).model_dump() | {"label_order": order})
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
-from components import adapter_training
+from components import adapter_training, training
 from components.errors import ArtifactError, BaseError, DataError, PrefaceError
 from flows import candidate, cli_check, reproduce
+from flows.reproduction import Fact, Metric, Reproduction
 from registry import artifact, checks
 
 Project = Any  # of conftest.py
@@ -113,7 +115,7 @@ def test_a_damaged_object_of_the_cache_is_no_row(trained: Project, away: Any) ->
     raw[len(raw) // 2] ^= 1
     damaged.write_bytes(raw)
     try:
-        with pytest.raises(DataError):
+        with pytest.raises(DataError, match="rows of film@1 cannot be trusted .* delete the cache"):
             reproduce.run(trained.root, "film@1")
     finally:
         shutil.rmtree(cache.parents[1])
@@ -148,6 +150,55 @@ def test_a_manifest_that_leaves_something_out_is_refused(trained: Project, says:
         reproduce.run(trained.root, "film@1")
 
 
+def test_a_damaged_adapter_is_not_trained_after(trained: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says of itself would be believed otherwise."""
+    whole = type(trained.store).download
+
+    def download(*args: Any) -> Path:
+        folder = whole(*args)
+        (folder / artifact.MANIFEST).write_text("{}")
+        return folder
+
+    monkeypatch.setattr(type(trained.store), "download", download)
+    with pytest.raises(ArtifactError):
+        reproduce.run(trained.root, "film@1")
+
+
+def test_rows_of_another_content_under_the_same_name_are_refused(
+    trained: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole in themselves, so that only the manifest's own hash tells them apart."""
+
+    def another(root: Path, task: str, lock: Any, to: Path) -> None:
+        shutil.copytree(root / "data" / "prepared" / "story", to)
+
+    monkeypatch.setattr("flows.data_by_hash.restore", another)
+    with pytest.raises(DataError, match="film@1 was trained on rows of hash .* DVC has rows of hash .* is damaged"):
+        reproduce.run(trained.root, "film@1")
+
+
+def test_it_works_with_as_many_threads_as_then_and_gives_them_back(
+    trained: Project, says: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = artifact.read(trained.store.download(trained.store.version("film", 1))).manifest
+    assert said.machine is not None
+    before, real, seen = torch.get_num_threads(), adapter_training.train_adapter, []
+
+    def train(*args: Any, **options: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return real(*args, **options)
+
+    monkeypatch.setattr(adapter_training, "train_adapter", train)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for threads in (2, 3):
+        says(machine=said.machine.model_copy(update={"threads": threads}))
+        found = reproduce.run(trained.root, "film@1")
+        assert [fact.name for fact in found.differences] == ([] if threads == 2 else ["threads"])
+
+    assert seen == [2, before]
+    assert torch.get_num_threads() == before
+
+
 @pytest.fixture
 def trains_otherwise(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """``trains_otherwise(1e-6)``: every value comes out so much larger, as another processor might round."""
@@ -175,6 +226,25 @@ def test_another_adapter_under_the_same_circumstances_is_a_failure(trained: Proj
     assert all(metric.within for metric in found.metrics)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_code_that_trains_otherwise_under_one_recipe_is_found_out(
+    trained: Project, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A learning rate that is a millionth larger, in one step of twenty."""
+    real = training.learning_rate
+
+    def rate(step: int, settings: Any) -> float:
+        return real(step, settings) * (1 + 1e-6 if step == 5 else 1)
+
+    monkeypatch.setattr(training, "learning_rate", rate)
+
+    found = reproduce.run(trained.root, f"film@{number}")
+
+    assert (found.identical, found.holds) == (False, False)
+    assert found.largest > 0
+    assert "RECIPE was not raised" in found.message
+
+
 @pytest.mark.parametrize("circumstance", ["library", "threads", "processor"])
 def test_under_other_circumstances_it_is_judged_by_its_scores(
     trained: Project, trains_otherwise: Any, says: Any, circumstance: str
@@ -194,6 +264,53 @@ def test_under_other_circumstances_it_is_judged_by_its_scores(
     assert (found.identical, found.promised, found.holds) == (False, False, True)
     assert len(found.differences) == 1
     assert "which nobody promised" in found.message
+
+
+def test_a_library_that_only_scores_excuses_no_other_adapter(
+    trained: Project, trains_otherwise: Any, says: Any
+) -> None:
+    said = artifact.read(trained.store.download(trained.store.version("film", 1))).manifest
+    says(libraries=said.libraries | {candidate.SCORING[0]: "0.0"})
+    trains_otherwise(1e-6)
+
+    found = reproduce.run(trained.root, "film@1")
+
+    assert [fact.name for fact in found.differences] == [candidate.SCORING[0]]
+    assert not found.holds
+
+
+def test_on_a_gpu_nothing_is_promised_to_the_bit() -> None:
+    """Its sums come in no fixed order. Tried on a record, for want of a GPU."""
+    facts = [Fact(name="device", then="cuda", now="cuda", shapes=True)]
+    found = Reproduction(
+        address="film@1", method="prefix", identical=False, largest=0.1, facts=facts, test_rows=9, commits=("", ""),
+        metrics=[Metric(name="accuracy", then=0.9, now=0.91, tolerance=0.02)],
+    )  # fmt: skip
+    assert (found.promised, found.holds) == (False, True)
+    assert "on a GPU" in found.message
+
+
+def test_a_version_of_a_generation_task_comes_out_the_same_and_a_worse_one_is_judged_by_its_texts(
+    project: Project, trains_otherwise: Any, says: Any
+) -> None:
+    """Its labels are none. Trained alone, since the other tests' project counts its versions."""
+    project.retrain("story")
+    assert reproduce.run(project.root, "story@1").identical
+
+    trains_otherwise(1.0)
+    found = reproduce.run(project.root, "story@1")
+
+    assert not found.holds
+    assert {metric.name for metric in found.metrics} == {"exact_match", "chrf", "rouge_l"}
+
+
+def test_labels_that_stand_in_no_alphabet_keep_their_order(project: Project) -> None:
+    """The soft prompt starts from them one by one."""
+    project.change("tasks.film.data.labels", ["pos", "neg"])
+    project.change("tasks.film.prompt", {"virtual_tokens": 4, "init": "labels", "training": {"steps": 5}})
+    project.retrain(method="prompt")
+
+    assert reproduce.run(project.root, "film@1").identical
 
 
 def test_scores_that_chance_does_not_explain_are_a_failure(trained: Project, trains_otherwise: Any, says: Any) -> None:
