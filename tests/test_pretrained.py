@@ -1,7 +1,7 @@
 """The promises that only a real model can keep: what is promised of tiny ones, on the demo's own base and rows.
 
 make slow                                                         all of it, prepared first
-pytest -m slow tests/test_pretrained.py -k movie_sentiment        two trainings, some minutes each; there are six
+pytest -m slow tests/test_pretrained.py -k movie_sentiment        four trainings, some minutes each; there are eight
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from components import baselines, params
+from components.adapter_training import train_adapter
 from components.base_hash import hash_base
 from components.base_model import Base, bases_folder, load
-from components.batches import rows_of
 from components.data import Examples, read_examples
 from components.decoder import Decoder, last, logits, pad
 from components.evaluation import score
@@ -31,7 +31,7 @@ from components.methods import build
 from components.methods.text import hard_prompt
 from components.params import MethodName
 from components.report import Report, evaluate, wording
-from components.training import train
+from flows import candidate
 from registry import artifact
 from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
 
@@ -101,7 +101,11 @@ def a_draft(base: Base, method: MethodName) -> Draft:
         data=DataPin(hash="0" * 64, lock={"cmd": "python -m components.data movie-sentiment"}),
         fingerprint="0" * 64,
         seed=settings.training.seed,
-        params={"data": TASK.data.model_dump(mode="json"), method: settings.model_dump(mode="json")},
+        params={
+            "instruction": TASK.instruction,
+            "data": TASK.data.model_dump(mode="json"),
+            method: settings.model_dump(mode="json"),
+        },
         template=TASK.template,
         labels=TASK.data.labels,
         max_tokens=TASK.data.max_tokens,
@@ -185,8 +189,20 @@ def test_a_hard_prompt_does_better_than_the_commonest_label(base: Base, examples
 
 
 @pytest.fixture(scope="module")
-def reported() -> Callable[[str, MethodName], Report]:
-    """An adapter trained as `preface retrain` would, in the dtype that this device is fast at, beside its baselines."""
+def trained() -> Callable[[str, MethodName], Tensor]:
+    """An adapter trained once as `preface retrain` would, in the dtype that this device is fast at."""
+    base = _loaded(None)
+
+    @cache
+    def table(name: str, method: MethodName) -> Tensor:
+        return train_adapter(base, name, PARAMS.tasks[name], method, examples_of(name)).table
+
+    return table
+
+
+@pytest.fixture(scope="module")
+def reported(trained: Callable[[str, MethodName], Tensor]) -> Callable[[str, MethodName], Report]:
+    """The report of such an adapter, beside its baselines."""
     base = _loaded(None)
 
     @cache
@@ -197,11 +213,9 @@ def reported() -> Callable[[str, MethodName], Report]:
 
     def made(name: str, method: MethodName) -> Report:
         task, found = PARAMS.tasks[name], examples_of(name)
-        rows, validation = (rows_of(base, wording(task), found.of(split)) for split in ("train", "validation"))
-        trained = train(base, build(base, task, method), rows, validation, task.settings(method).training)
-        prefix = from_artifact(base, method, trained.table)
-        candidate = partial(answer, base, prefix, wording(task), max_new_tokens=task.max_new_tokens)
-        return evaluate(base.hash.value, name, task, method, found, candidate, beside(name))
+        prefix = from_artifact(base, method, trained(name, method))
+        ask = partial(answer, base, prefix, wording(task), max_new_tokens=task.max_new_tokens)
+        return evaluate(base.hash.value, name, task, method, found, ask, beside(name))
 
     return made
 
@@ -214,6 +228,20 @@ def test_movie_sentiment_reaches_its_target(
     found = reported("movie-sentiment", method)
     assert len(found.row_ids) >= 1000
     assert found.candidate.metrics["accuracy"] >= 0.89
+
+
+@METHODS
+def test_movie_sentiment_trained_again_from_its_manifest_is_the_same_to_the_bit(
+    trained: Callable[[str, MethodName], Tensor], examples: Examples, tmp_path: Path, method: MethodName
+) -> None:
+    """On this machine, by a base that is loaded anew; all else is `preface reproduce` and tested on tiny bases."""
+    base = _loaded(None)
+    artifact.write(tmp_path / "adapter", trained("movie-sentiment", method).numpy(), a_draft(base, method))
+    before = artifact.read(tmp_path / "adapter")
+
+    again = train_adapter(base, "movie-sentiment", candidate.settings(before.manifest), method, examples)
+
+    assert again.table.numpy().tobytes() == before.tensor.tobytes()
 
 
 @METHODS
