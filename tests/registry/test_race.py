@@ -57,7 +57,7 @@ def test_a_racer_that_is_killed_leaves_what_the_next_look_repairs(
     assert sum(said["told"].values()) == 40
 
 
-def test_who_does_not_heed_who_came_first_is_found() -> None:
-    said = race("--rounds=2", "--blind")
+def test_who_does_not_heed_who_came_first_is_found(tmp_path: Path) -> None:
+    said = race("--rounds=2", "--blind", f"--store=sqlite:///{tmp_path}/mlflow.db")
 
     assert any("not one was told that it won" in violation for violation in said["violations"])
