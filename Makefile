@@ -40,7 +40,7 @@ test: $(STAMP)  ## lint, types, unit and flow tiers
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-slow: $(STAMP)  ## the tier that needs the pretrained model
+slow: $(STAMP)  ## the nightly tier: the pretrained model, and the full counts of property tests and kills
 	$(BIN)/preface prepare
 	$(BIN)/python -m pytest -m slow
 

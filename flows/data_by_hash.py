@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from components.errors import DataError, PrefaceError, SourceUnavailable
-from flows.data_step import dvc
+from flows.data_step import dvc, lacks_files
 
 _SETTING = re.compile(r"((?:core|cache|remote)\.[^=]+)=(.*)")
 _PASSWORD = re.compile(r"(?<=//)[^/@]*@")
@@ -82,9 +82,7 @@ def push(root: Path, task: str, lock: Mapping[str, Any]) -> None:
                 f"the prepared rows of {task} ({scratch.md5}) can be pushed nowhere: DVC has no default remote here;"
                 " add one with `dvc remote add --default NAME URL`"
             )
-        said = scratch.run("push")
-        # DVC warns of it, and ends as if it had pushed everything.
-        if any("Missing cache files" in line for line in said):
+        if lacks_files(scratch.run("push")):
             raise DataError(
                 f"the cache {scratch.cache} lacks files of the prepared rows of {task} ({scratch.md5});"
                 f" delete data/prepared/{task} and run `preface prepare {task}`"

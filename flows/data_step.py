@@ -69,10 +69,22 @@ def push(root: Path, tasks: Sequence[str] | None = None) -> None:
     Raises:
         SourceUnavailable: the remote did not answer; a second push goes on where this one ended.
         SourceError: the remote refuses.
+        DataError: the cache does not have all of it.
     """
     chosen = tasks or list(params.load(root / "params.yaml").tasks)
     with _alone(root):
-        dvc(root, ["push", *(f"{stage}@{task}" for task in chosen for stage in ("fetch", "prepare"))])
+        said = dvc(root, ["push", *(f"{stage}@{task}" for task in chosen for stage in ("fetch", "prepare"))])
+    if lacks_files(said):
+        names = ", ".join(chosen)
+        raise DataError(
+            f"DVC's cache lacks files of the raw or prepared data of {names}, and the remote has them not either;"
+            f" delete data/raw and data/prepared of them and run `preface prepare {' '.join(chosen)}`"
+        )
+
+
+def lacks_files(said: Sequence[str]) -> bool:
+    """Whether a push left something out: DVC warns of it, and ends as if it had pushed everything."""
+    return any("Missing cache files" in line for line in said)
 
 
 def lock_entry(root: Path, task: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from registry import checks, receipts
 from registry.projection import bring, mend, now, user
 from registry.protocol import Store, Version
 from registry.releases import NO_ENTRY, Action, Release, last_good, rolled_away
-from registry.state import State
+from registry.state import State, read
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def promote(
     state = mend(store, task)
     version = store.version(task, number) if number is not None else state.staged
     if version is None:
-        raise PromotionRefused(f"{task} has no version in Staging; train one with `preface retrain {task}`")
+        head = state.head  # who asks again after a crash wants to know that the first time did it
+        live = f" (version {head.version} is in Production since {head.when}, by {head.who})" if head else ""
+        raise PromotionRefused(f"{task} has no version in Staging{live}; train one with `preface retrain {task}`")
     if state.head and state.head.version == version.number and not state.drift:
         return Moved(version, version.number, state.head, changed=False)
     return _checked(store, "promote", version, state, reason, base_hash, who, override)
@@ -91,12 +93,15 @@ def rollback(
     Raises:
         NothingToRollBackTo: there is no such version.
         ArtifactError, BaseMismatch: its bytes or its base are not what they were.
-        PromotionConflict: somebody else's move came first.
+        PromotionConflict: somebody else's move came first, or a rollback that never said that it took effect.
     """
-    state = mend(store, task)
+    seen, state = read(store, task), mend(store, task)
+    if upon is not None and state.head and state.head.number != upon:
+        raise _conflict(task, state.head)
+    if to is None and upon is None and state.head and state.head.action == "rollback" and seen.unprojected:
+        # Asked for again after a crash, or by two people at once: one step back is meant, not two.
+        raise _conflict(task, state.head, " and was not yet brought to its end, which it is now")
     target = destination(state, to)
-    if upon is not None and state.line[-1].number != upon:
-        raise _conflict(task, state.line[-1])
     if target == state.line[-1].version and not state.drift:
         return Moved(store.version(task, target), target, state.line[-1], changed=False)
     version, overridden = store.version(task, target), []
@@ -228,10 +233,11 @@ def _move(
     return Moved(store.version(task, version.number), head.version if head else None, entry, changed=True)
 
 
-def _conflict(task: str, winner: Release) -> PromotionConflict:
+def _conflict(task: str, winner: Release, how: str = "") -> PromotionConflict:
+    # A rollback's version is where it went.
+    what = f"{winner.action} {'to' if winner.action == 'rollback' else 'of'} {task}@{winner.version} ({winner.reason})"
     return PromotionConflict(
-        f"{winner.who}@{winner.host} came first: {winner.action} of {task}@{winner.version} ({winner.reason});"
-        f" look at `preface status {task}` and decide again"
+        f"{winner.who}@{winner.host} came first: {what}{how}; look at `preface status {task}` and decide again"
     )
 
 

@@ -84,7 +84,7 @@ def _is_sure(state: State, before: State | None) -> bool:
 
 def _is_due(state: State, own: str) -> bool:
     """Whether something began here that must be brought to its end, by others than who left the mark ``own``."""
-    return bool(state.pending.keys() - {own}) or (state.head is not None and state.projected[0] < state.head.number)
+    return bool(state.pending.keys() - {own}) or state.unprojected
 
 
 def plan(state: State, own: str = "", force: bool = False, staged: bool = False) -> Iterator[Write]:
@@ -100,6 +100,8 @@ def plan(state: State, own: str = "", force: bool = False, staged: bool = False)
     too_late = staged and live is not None and (live.stage == "Staging" or "staging" in live.aliases)
     if head and (force or too_late or _is_due(state, own)):
         yield from _project(state)
+    elif force and not head and not state.cut:
+        yield from _clear(state)
     if staged or others:
         yield from _take_out(state)
     # After the head has left Staging: whoever waits takes that place.
@@ -189,6 +191,15 @@ def _project(state: State) -> Iterator[Write]:
     wanted = f"{head.number} {head.hash}"
     if state.tags.get(PROJECTED) != wanted:
         yield Write("tag_task", (PROJECTED, wanted))
+
+
+def _clear(state: State) -> Iterator[Write]:
+    """Nothing was ever released: what stands in Production was put there by hand."""
+    at_stage, at_alias = state.shown
+    for number in sorted(at_stage):
+        yield Write("set_stage", (number, "None"))
+    if at_alias:
+        yield Write("set_alias", ("production", None))
 
 
 def _is_over(mark: str) -> bool:

@@ -68,10 +68,14 @@ class State:
         return [v for v in self.versions if v.ready and v.tag("gate") and v.tag("settled") != v.tag("gate")]
 
     @property
+    def unprojected(self) -> bool:
+        """Whether the head took effect, and stages and aliases were not yet brought after it."""
+        return self.head is not None and self.projected[0] < self.head.number
+
+    @property
     def interrupted(self) -> bool:
         """Whether something began here and did not end: what then disagrees is nobody's decision."""
-        head = self.head.number if self.head else NO_ENTRY
-        return bool(self.pending or self.unsettled) or self.projected[0] < head
+        return bool(self.pending or self.unsettled) or self.unprojected
 
     def get(self, number: int) -> Version | None:
         return next((v for v in self.versions if v.number == number), None)

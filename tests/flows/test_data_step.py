@@ -344,6 +344,16 @@ def test_push_copies_raw_and_prepared_data_to_the_remote(project: Path) -> None:
         assert all((remote / file["md5"][:2] / file["md5"][2:]).is_file() for file in listed)
 
 
+@pytest.mark.flow
+def test_a_push_of_what_the_cache_has_not_whole_is_a_failure(project: Path) -> None:
+    version = prepare(project, "film")[0]["film"]
+    digest = version.lock_entry["prepare@film"]["outs"][0]["md5"]
+    (project / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
+
+    with pytest.raises(DataError, match="cache lacks files of the raw or prepared data of film"):
+        data_step.push(project, ["film"])
+
+
 def test_one_preparation_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(tmp_path, {"bases": {}, "tasks": {}})
     (tmp_path / ".preface").mkdir()

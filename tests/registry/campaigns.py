@@ -126,7 +126,7 @@ OPERATIONS = [
     Operation("evaluate: passed", "refused", judge(1, passed=True)),
     Operation("promote the first", "staged", promote(1)),
     Operation("promote", "lively", promote(4)),
-    Operation("roll back", "lively", ("rollback", {"upon": 2}), told=("PromotionConflict", "NothingToRollBackTo")),
+    Operation("roll back", "lively", ("rollback", {"upon": 2}), told=("PromotionConflict",)),
     Operation("roll back to a version", "lively", ("rollback", {"to": 1})),
     Operation("adopt", BY_HAND, ("adopt", {}), told=("RegistryError",)),
     Operation("restore", BY_HAND, ("restore", {})),

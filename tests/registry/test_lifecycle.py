@@ -298,6 +298,35 @@ class TestRollback:
         with pytest.raises(NothingToRollBackTo, match=r"rolled away from: 2, 3"):
             rollback()
 
+    def test_asked_for_again_after_a_crash_it_goes_one_step_back_and_not_two(
+        self, store: Any, task: str, released: Any, rollback: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Killed(BaseException):
+            pass
+
+        def kill(*_: Any) -> None:
+            raise Killed
+
+        released(3)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "set_alias", kill)
+            with pytest.raises(Killed):
+                rollback()
+
+        with pytest.raises(PromotionConflict, match=r"rollback to .*@2 .*not yet brought to its end"):
+            rollback()
+        assert look.status(store, task).in_step
+        assert rollback().version.number == 1  # now that it is known where it stands
+
+    def test_another_head_than_the_one_it_was_decided_upon_is_a_conflict_before_all_else(
+        self, store: Any, task: str, released: Any, rollback: Any
+    ) -> None:
+        released(2)
+        rollback()
+
+        with pytest.raises(PromotionConflict, match=r"rollback to .*@1"):
+            rollback(upon=2)
+
     def test_after_a_new_promotion_it_skips_the_bad_one(
         self, store: Any, task: str, released: Any, rollback: Any
     ) -> None:

@@ -300,6 +300,18 @@ class TestDrift:
         assert look.status(store, task).in_step
         assert (seen.stages[0], seen.aliases["production"], seen.log) == ("Production", 1, [("promote", 1)])
 
+    def test_restore_where_nothing_was_ever_released(
+        self, store: Any, task: str, candidate: Candidate, by_hand: Any, seen: Any
+    ) -> None:
+        candidate(store)
+        by_hand(1)
+        assert look.status(store, task).drift
+
+        lifecycle.restore(store, task)
+
+        assert look.status(store, task).in_step
+        assert (seen.stages, seen.aliases, seen.log) == (["Staging"], {"staging": 1}, [])
+
     def test_adopt_writes_it_into_the_log(
         self, store: Any, task: str, candidate: Candidate, released: Any, by_hand: Any, adopt: Any, seen: Any
     ) -> None:
