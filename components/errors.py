@@ -12,6 +12,7 @@ A message names what was wrong, both values and the remedy, in one line: the com
     |   `-- UnsupportedBase      its architecture has no uniform key/value cache
     |-- TrainingError            settings that cannot be trained, a checkpoint that does not fit
     |   `-- Diverged             the loss left the finite or the plausible
+    |-- Stopped                  somebody cancelled the run
     |-- ArtifactError            an adapter folder that is not exactly what its manifest says
     |-- RegistryError            a request that the registry's rules refuse
     |   |-- NotFound             no such task, version, stage or alias
@@ -65,6 +66,10 @@ class TrainingError(PrefaceError):
 
 class Diverged(TrainingError):
     """The loss left the finite or the plausible."""
+
+
+class Stopped(PrefaceError):
+    """Somebody cancelled the run."""
 
 
 class ArtifactError(PrefaceError):

@@ -50,6 +50,11 @@ def recorded_fingerprint(
     return _trained(asked, method, settings, recipe, None)
 
 
+def settings_fingerprint(task: TaskParams, method: MethodName) -> str:
+    """The same over wording, method, settings and recipe alone: two that differ were asked for differently."""
+    return fingerprint(task, method, "", "")
+
+
 def import_fingerprint(task: TaskParams, method: MethodName, base_hash: str, data_hash: str, digest: str) -> str:
     """The same for an adapter that was trained elsewhere: sha256 over base, data, wording, and what was brought.
 

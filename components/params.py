@@ -29,6 +29,7 @@ from components.records import Positive, Share
 from components.records import Record as Record
 from components.records import Sha256 as Sha256
 from components.records import Split as Split
+from components.schedule_params import RetrainParams, ScheduleParams
 
 MAX_FAULTS = 100  # told of one file; nobody reads more at once
 
@@ -132,7 +133,7 @@ class GateRule(Record):
 
 
 class TaskParams(Record):
-    """One task: its base, data, wording, method, gate."""
+    """One task: its base, data, wording, method, gate, and when it is retrained."""
 
     base: str
     data: DataParams
@@ -145,6 +146,8 @@ class TaskParams(Record):
     baselines: BaselineParams = BaselineParams()
     gate: Annotated[list[GateRule], Field(min_length=1)]
     promotion: Literal["manual", "auto"] = "manual"
+    schedule: ScheduleParams | None = None
+    retrain: RetrainParams = RetrainParams()
 
     @field_validator("template")
     @classmethod
@@ -161,6 +164,8 @@ class TaskParams(Record):
     def _gate_can_be_decided(self) -> Self:
         """A rule on what is never measured would refuse every candidate, and say so only after the training."""
         metrics, baselines = frozenset(self.metrics), self.measured_baselines
+        for name in self.retrain.unmeasured(self.metrics):
+            raise ValueError(f"retrain.floor names {name!r}; this task is measured by {', '.join(self.metrics)}")
         for rule in self.gate:
             if rule.metric not in metrics:
                 raise ValueError(
@@ -211,6 +216,14 @@ class Params(Record):
                 f"params.yaml has no task {name!r}{nearest(name, self.tasks)}; it has {sorted(self.tasks)}"
             )
         return self.tasks[name]
+
+    def base(self, name: str) -> str:
+        """The name of a declared base, or a ParamsError that names the near misses."""
+        if name not in self.bases:
+            raise ParamsError(
+                f"params.yaml has no base {name!r}{nearest(name, self.bases)}; it has {sorted(self.bases)}"
+            )
+        return name
 
 
 def load(path: Path) -> Params:

@@ -8,6 +8,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import yaml
@@ -120,13 +121,19 @@ def nearest(word: str, known: Iterable[object]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+def _present(annotation: Any) -> Any:
+    """Of a value that may be null, what it is if it is not."""
+    given = [one for one in getattr(annotation, "__args__", ()) if one is not type(None)]
+    return given[0] if isinstance(annotation, UnionType) and len(given) == 1 else annotation
+
+
 def _record_at(root: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The record class that a key path leads to, walking field annotations; None where it leads elsewhere."""
     here: Any = root
     for part in path:
         if isinstance(here, type) and issubclass(here, BaseModel):
             field = here.model_fields.get(str(part))
-            here = field.annotation if field else None
+            here = _present(field.annotation) if field else None
         else:  # dict[str, Record] or list[Record]: the key names an entry, its class is the last argument
             here = getattr(here, "__args__", (None,))[-1]
     return here if isinstance(here, type) and issubclass(here, BaseModel) else None

@@ -56,6 +56,13 @@ def wording(task: TaskParams) -> Template:
     return Template(task.template, task.data.labels, task.data.max_tokens)
 
 
+def scores(task: TaskParams, examples: Examples, asked: Asked) -> dict[str, float]:
+    """One contestant alone on the test rows: its value by metric."""
+    labels = list(task.data.labels) if task.data.labels else None
+    rows = examples.of("test")
+    return score(asked([row.text for row in rows]), [row.target for row in rows], labels).metrics
+
+
 def evaluate(
     base_hash: str,
     name: str,

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from components.errors import PrefaceError
-from components.fingerprint import recorded_fingerprint
 from registry import checks, receipts
 from registry.here import Here
-from registry.manifest import Manifest
+from registry.manifest import Manifest, trained_fingerprint
 from registry.patience import Asking
 from registry.protocol import Gate, Run, Store, Version
 from registry.releases import PREFIX, Release
@@ -110,32 +109,13 @@ def _fingerprint(version: Version, said: Manifest | None, run: Run | None, state
     value, faults = version.tag("fingerprint"), []
     if said:
         faults.append(_differs(version, "fingerprint", said.fingerprint))
-        made = _made(said)
+        made = trained_fingerprint(said)
         if made not in (None, said.fingerprint):
             faults.append(f"the manifest's base, rows, wording and settings make {made}, it says {said.fingerprint}")
     if run and run.tags.get(f"{PREFIX}fingerprint") != value:
         faults.append(f"its run was started for {run.tags.get(f'{PREFIX}fingerprint') or '(nothing)'}")
     faults.append(_repeats(version, state))
     return Link("fingerprint", value, "; ".join(filter(None, faults)))
-
-
-def _made(said: Manifest) -> str | None:
-    """The fingerprint of what the manifest says; None where it was not trained here."""
-    settings, instruction = said.params.get(said.method), said.params.get("instruction")
-    if said.recipe is None or settings is None or instruction is None:
-        return None
-    return recorded_fingerprint(
-        base=said.base.hash,
-        data=said.data.hash,
-        instruction=str(instruction),
-        template=said.template,
-        labels=said.labels,
-        max_tokens=said.max_tokens,
-        max_new_tokens=said.max_new_tokens,
-        method=said.method,
-        settings=settings,
-        recipe=said.recipe,
-    )
 
 
 def _repeats(version: Version, state: State) -> str:

@@ -31,6 +31,7 @@ class Status:
     alias: tuple[int, ...] = ()
     drift: str = ""
     faults: tuple[str, ...] = ()
+    newest: Version | None = None
 
     @property
     def alarms(self) -> tuple[str, ...]:
@@ -71,6 +72,7 @@ def status(store: Store, task: str) -> Status:
         alias=tuple(sorted(at_alias)),
         drift=state.drift,
         faults=tuple(filter(None, (state.cut, *state.broken, failed))),
+        newest=state.versions[-1] if state.versions else None,
     )
 
 
@@ -109,6 +111,7 @@ def _glance(seen: Head) -> Status | None:
         head=last,
         stage=(live.number,) if live else (),
         alias=(live.number,) if live else (),
+        newest=max(seen.latest, key=lambda version: version.number),
     )
 
 

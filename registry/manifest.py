@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from components.base_hash import BaseHash
+from components.fingerprint import recorded_fingerprint
 from components.machine import Machine
 from components.params import Count, MethodName, Record, Sha256
 
@@ -124,6 +125,29 @@ class Manifest(Draft):
     format: Literal[1]
     files: dict[str, FileDigest]
     digest: Sha256
+
+
+def trained_fingerprint(said: Draft, *, settings_alone: bool = False) -> str | None:
+    """The fingerprint of what a draft says; None where it was not trained here.
+
+    Args:
+        settings_alone: without base and rows, as ``components.fingerprint.settings_fingerprint`` gives it.
+    """
+    settings, instruction = said.params.get(said.method), said.params.get("instruction")
+    if said.recipe is None or settings is None or instruction is None:
+        return None
+    return recorded_fingerprint(
+        base="" if settings_alone else said.base.hash,
+        data="" if settings_alone else said.data.hash,
+        instruction=str(instruction),
+        template=said.template,
+        labels=said.labels,
+        max_tokens=said.max_tokens,
+        max_new_tokens=said.max_new_tokens,
+        method=said.method,
+        settings=settings,
+        recipe=said.recipe,
+    )
 
 
 def peft_config(draft: Draft) -> dict[str, JsonValue]:

@@ -68,6 +68,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A run that failed: when (an ISO time), and of what, in one line."""
+
+    run: str
+    when: str
+    error: str
+
+
+@dataclass(frozen=True)
 class Head:
     """One task out of the store's overview: as much as bulk queries tell.
 

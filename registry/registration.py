@@ -13,7 +13,7 @@ from pathlib import Path
 
 from components.errors import RegistryError
 from registry import artifact, checks
-from registry.manifest import Manifest
+from registry.manifest import Manifest, trained_fingerprint
 from registry.projection import bring
 from registry.protocol import Gate, Store, Version
 from registry.releases import PREFIX
@@ -87,6 +87,7 @@ def _facts(manifest: Manifest) -> Mapping[str, str]:
     return {
         "method": manifest.method,
         "fingerprint": manifest.fingerprint,
+        "settings": trained_fingerprint(manifest, settings_alone=True) or "",
         "base": manifest.base.name,
         "base_hash": manifest.base.hash,
         "data_hash": manifest.data.hash,

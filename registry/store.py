@@ -1,52 +1,34 @@
-"""MLflow, narrow: runs, versions, stages, aliases and the release log. The only module that talks to its client.
+"""MLflow, narrow: versions, stages, aliases and the release log, upon the runs of ``run_store.py``.
 
-It knows no rule: what may go where is in ``lifecycle.py``. Whatever keeps the tracking server, its database or its
-artifact store from answering becomes ``StoreUnavailable``, in one line. MLflow would try a dead server for minutes;
-here it is seconds, unless MLFLOW_HTTP_REQUEST_MAX_RETRIES, ..._BACKOFF_FACTOR or ..._TIMEOUT say otherwise.
+No other two modules talk to its client. They know no rule: what may go where is in ``lifecycle.py``.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import shutil
 import tempfile
-import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import mlflow.artifacts
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
+from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from components.errors import NotFound, StoreUnavailable
-from registry import address, faults, records
-from registry.protocol import Head, Run, Stage, Version
+from registry import faults, records
+from registry.protocol import Head, Stage, Version
 from registry.releases import PREFIX, Release
+from registry.run_store import RunStore
 
 ADAPTER = "artifacts/adapter"  # the adapter folder's place in MLflow's model folder
 LOG_SUFFIX = ".releases"  # no task has a dot in its name
-PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "AWS_RETRY_MODE": "standard",
-    "AWS_MAX_ATTEMPTS": "3",
-}
-METRICS_A_CALL, PARAMS_A_CALL, MODELS_A_PAGE = 1000, 100, 1000  # MLflow's limits
+MODELS_A_PAGE = 1000  # MLflow's limit
 
 
-class Store:
+class Store(RunStore):
     """One tracking store, by default the one that MLFLOW_TRACKING_URI names.
 
     MLflow looks parts of its own up through a process-wide address (``create_model_version`` does), so making a Store
@@ -55,68 +37,6 @@ class Store:
     MLflow marks stages as deprecated. Where they are gone, or PREFACE_STAGES=off says to leave them alone, the aliases
     beside them carry everything: a version's ``stage`` is then what its alias says.
     """
-
-    def __init__(self, tracking_uri: str | None = None, stages: bool | None = None) -> None:
-        for name, value in PATIENCE.items():
-            os.environ.setdefault(name, value)
-        self.uri = tracking_uri or mlflow.get_tracking_uri()
-        # Said once and better by the exception: MLflow would print a traceback first, and its schema's every step.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        with self._answering():
-            address.reach(self.uri)
-            mlflow.set_tracking_uri(self.uri)
-            mlflow.set_registry_uri(self.uri)
-            self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        wanted = os.environ.get("PREFACE_STAGES", "on") != "off" if stages is None else stages
-        self._stages = wanted and hasattr(self._client, "transition_model_version_stage")
-        self._downloads: Path | None = None
-
-    # --- runs ---------------------------------------------------------------------------------------------------------
-
-    def start_run(self, task: str, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
-        """Open a run in the task's experiment."""
-        with self._answering():
-            run = self._client.create_run(self._experiment(task), tags=dict(tags), run_name=name)
-            given = [Param(key, str(value)) for key, value in params.items()]
-            for some in _chunks(given, PARAMS_A_CALL):
-                self._client.log_batch(run.info.run_id, params=some)
-        return str(run.info.run_id)
-
-    def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int]]) -> None:
-        """Log (name, value, step) triples."""
-        now = int(time.time() * 1000)
-        with self._answering():
-            for some in _chunks([Metric(key, value, now, step) for key, value, step in metrics], METRICS_A_CALL):
-                self._client.log_batch(run_id, metrics=some)
-
-    def log_files(self, run_id: str, paths: Sequence[Path], artifact_path: str) -> None:
-        """Copy files into the run's artifacts."""
-        with self._answering():
-            for path in paths:
-                self._client.log_artifact(run_id, str(path), artifact_path)
-
-    def log_dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
-        """Name the rows that a run used; ``digest`` is at most 36 characters, which DVC's md5 is."""
-        where = json.dumps({"uri": source})
-        dataset = Dataset(name=name, digest=digest, source_type="local", source=where)
-        with self._answering():
-            self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
-
-    def read_file(self, run_id: str, path: str) -> bytes:
-        """The content of one of a run's artifacts."""
-        with self._answering(), tempfile.TemporaryDirectory() as room:
-            root = self._client.get_run(run_id).info.artifact_uri
-            return self._fetch(f"{root}/{path}", Path(room), f"artifact {path} of run {run_id}").read_bytes()
-
-    def run(self, run_id: str) -> Run:
-        """What is recorded of a run."""
-        with self._answering(f"run {run_id}"):
-            return records.run(self._client.get_run(run_id))
-
-    def end_run(self, run_id: str, status: str) -> None:
-        """Close a run as FINISHED, FAILED or KILLED."""
-        with self._answering():
-            self._client.set_terminated(run_id, status)
 
     # --- versions -----------------------------------------------------------------------------------------------------
 
@@ -252,19 +172,6 @@ class Store:
                 raise
         return create()
 
-    def _experiment(self, task: str) -> str:
-        """The id of the task's experiment, which is made if this is its first run."""
-        found = self._client.get_experiment_by_name(task)
-        if found:
-            return str(found.experiment_id)
-        try:
-            return self._client.create_experiment(task, artifact_location=address.beside(self.uri))
-        except MlflowException as error:
-            found = self._client.get_experiment_by_name(task)
-            if error.error_code != "RESOURCE_ALREADY_EXISTS" or not found:
-                raise
-            return str(found.experiment_id)
-
     def _models(self, holds: str) -> Iterator[RegisteredModel]:
         """Our registered models: those of ``adapters``, or of ``releases``."""
         ours = f"tags.`{PREFIX}holds` = '{holds}'"
@@ -276,24 +183,6 @@ class Store:
         found = _pages(lambda token: self._client.search_model_versions(wanted, page_token=token))
         return sorted(found, key=lambda version: int(version.version))
 
-    def _fetch(self, uri: str, to: Path, what: str) -> Path:
-        try:
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=self.uri))
-        except (MlflowException, OSError) as error:
-            # Each kind of artifact store says "absent" in its own words, some in the words of an outage: look.
-            folder, _, name = uri.rpartition("/")
-            there = mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=self.uri)
-            if name in {entry.path.rpartition("/")[2] for entry in there}:
-                raise
-            if address.is_away(self.uri, uri):
-                raise StoreUnavailable(
-                    f"the folder of the artifacts is not there ({uri}); is its disk mounted?"
-                ) from error
-            raise NotFound(f"{what} is not in the artifact store ({uri})") from error
-
-    def _answering(self, what: str = "that") -> AbstractContextManager[None]:
-        return faults.answering(self.uri, what)
-
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
     """Every result of a paged search."""
@@ -304,7 +193,3 @@ def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
         token = page.token
         if not token:
             return
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -17,13 +17,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.servers.listener import listening
 
 # Fixtures that are too long for this page.
 pytest_plugins = ("tests.servers.object_store", "tests.servers.postgres")
@@ -67,6 +68,7 @@ for _name in (
     os.environ.pop(_name, None)
 
 TinyBase = Callable[..., Path]
+
 
 # Wide weights: at the libraries' own 0.02 a random model is so flat that a wrong position hardly moves its logits.
 _SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.2}
@@ -196,14 +198,9 @@ def site() -> Iterator[Site]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = Site(f"http://127.0.0.1:{server.server_port}")
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield made
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(Handler) as address:
+        made = Site(address)
+        yield made
 
 
 Process = subprocess.Popen[bytes]

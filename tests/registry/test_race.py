@@ -27,6 +27,7 @@ def race(*options: str) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.slow
 def test_one_takes_effect_and_each_is_told_through_a_server() -> None:
     said = race("--rounds=5")
 
