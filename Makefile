@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DVC_NO_ANALYTICS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-all test slow lint ui clean lock
+.PHONY: help setup demo demo-all test slow lint ui up down clean lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
@@ -38,7 +38,7 @@ demo-all: $(STAMP)  ## the same for all three tasks
 test: $(STAMP)  ## lint, types, unit and flow tiers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(STAMP)  ## the nightly tier: the pretrained model, and the full counts of property tests and kills
 	$(BIN)/preface prepare
@@ -52,6 +52,12 @@ lint: $(STAMP)  ## formatter, linter, types, import rules
 
 ui: $(STAMP)  ## the MLflow page (port 5000) and the Prefect page (port 4200) on the embedded stores, until Ctrl-C
 	$(BIN)/python -m flows.ui
+
+up: $(STAMP)  ## schedules, worker and both pages in the background
+	$(BIN)/python -m flows.up up
+
+down: $(STAMP)  ## stop what `make up` started, and nothing else
+	$(BIN)/python -m flows.up down
 
 lock: $(STAMP)  ## write requirements.lock from what .venv holds
 	$(BIN)/python -m flows.lock

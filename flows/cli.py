@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from components.errors import PrefaceError
-from flows import cli_check, cli_look, cli_make, cli_move
+from flows import cli_check, cli_look, cli_make, cli_move, cli_run
 
 
 class _InOrder(click.Group):
@@ -48,6 +48,10 @@ for _command in (
     cli_check.verify,
     cli_check.drill,
     cli_check.reproduce,
+    cli_run.schedule,
+    cli_run.deploy,
+    cli_run.rebase,
+    cli_run.notify,
     cli_look.predict,
     cli_make.doctor,
     cli_make.demo,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from components import params as params_file
@@ -33,10 +35,15 @@ def status(task: str | None, as_json: bool) -> None:
             known = f"neither in params.yaml {sorted(declared)} nor in the registry {store.tasks()}"
             raise NotFound(f"no task {task!r}, {known}") from None
         found = {}
-    rows = []
+    rows, failures, now = [], store.failures() if as_json else {}, datetime.now(UTC)
     for name in [task] if task else sorted({*declared, *found}):
         metric = declared[name].gate[0].metric if name in declared else None
-        rows.append(views.status_row(found[name], metric) if name in found else views.untrained_row(name))
+        if name not in found:
+            rows.append(views.untrained_row(name))
+        elif as_json:
+            rows.append(views.status_record(found[name], metric, failures.get(name), now))
+        else:
+            rows.append(views.status_row(found[name], metric))
     tables.show(rows, as_json=as_json, empty="params.yaml has no task")
 
 

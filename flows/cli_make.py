@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import fnmatch
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from components import params as params_file
-from components.errors import PromotionRefused
+from components.errors import PrefaceError, PromotionRefused
 from components.params import MethodName
 from flows import places, tables
-from flows.cli_options import as_json_option, suggest
+from flows.cli_options import as_json_option, pool_option, prefect_home, suggest
 
 if TYPE_CHECKING:
+    from flows.fleet import Ended
     from flows.job import Outcome
 
 
@@ -40,20 +41,62 @@ def prepare(tasks: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", required=False)
 @click.option("--method", type=click.Choice(["prompt", "prefix"]), help="Another than the one in params.yaml.")
 @click.option("--force", is_flag=True, help="Train although nothing changed.")
-def retrain(task: str, method: MethodName | None, force: bool) -> Outcome:
+@click.option("--all", "everything", is_flag=True, help="Every task, on whatever workers the pool has.")
+@click.option("--tasks", "pattern", help="With --all: only those whose name fits, as in 'shop-*'.")
+@pool_option
+@click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="Runs, where none is set up yet.")
+def retrain(
+    task: str | None,
+    method: MethodName | None,
+    force: bool,
+    everything: bool,
+    pattern: str | None,
+    pool: str,
+    at_once: int,
+) -> Outcome | None:
     """Train, gate and register, if anything changed.
 
     \b
     Example:
         preface retrain movie-sentiment --method prefix
+        preface retrain --all --tasks "shop-*"
     """
+    if everything == (task is not None) or (pattern and not everything) or (method and everything):
+        raise click.UsageError("write TASK [--method METHOD], or --all [--tasks GLOB]")
+    if task is None:
+        _fleet(pattern or "*", force, pool, at_once)
+        return None
     root = _ready(task)
     from flows import retrain as flow
 
     return _tell(flow.run(root, task, method, force))
+
+
+def _fleet(pattern: str, force: bool, pool: str, at_once: int) -> None:
+    """Many tasks, by the workers of a server that runs, or by one that runs as long as this takes."""
+    root = places.enter()
+    tasks = fnmatch.filter(params_file.load(root / "params.yaml").tasks, pattern)
+    if not tasks:
+        raise click.UsageError(f"no task of params.yaml fits {pattern!r}")
+    prefect_home()
+    from flows import station
+
+    ended = station.around(root, pool, at_once, lambda: _run_fleet(root, tasks, force, pool))
+    tables.show([each.row() for each in ended])
+    if bad := [each.task for each in ended if each.failed]:
+        raise PrefaceError(f"{len(bad)} of {len(ended)} tasks did not end well: {', '.join(bad)}")
+    suggest("preface status")
+
+
+def _run_fleet(root: Path, tasks: list[str], force: bool, pool: str) -> list[Ended]:
+    # Not before there is a server: Prefect reads where it is when it is imported.
+    from flows import fleet, run_log
+
+    run_log.shorten()
+    return fleet.run(root, tasks, force, pool)
 
 
 @click.command()
@@ -95,7 +138,7 @@ def _ready(task: str) -> Path:
     """The project's root, with everything set for a flow to run in this process."""
     root = places.enter()
     params_file.load(root / "params.yaml").task(task)  # a misspelt name is told before anything slow
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect itself makes the last folder alone
+    prefect_home()
     from flows import run_log
 
     run_log.shorten()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import PrefaceError, RegistryError
-from flows import places, tables
+from flows import announce, places, tables
 from flows.cli_options import Moment, as_json_option, declared_base, override_option, reason_option, suggest
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def _night(root: Path, since: datetime, reason: str, yes: bool) -> None:
             click.echo(f"{step.task}: NOT rolled back, version {step.upon.version} is still in Production: {came}")
         else:
             click.echo(f"{step.task}: version {came.version.number} is in Production (release {came.entry.number})")
+            announce.moved(came)
     if failed:
         raise RegistryError(f"{failed} of {len(steps)} tasks were not rolled back; each says why above")
     suggest("preface status")
@@ -131,7 +132,7 @@ def reconcile(task: str, adopt: bool, restore: bool, reason: str, override: bool
 
     store = Store()
     if adopt:
-        lifecycle.adopt(store, task, reason=reason, base_hash=declared, override=override)
+        announce.moved(lifecycle.adopt(store, task, reason=reason, base_hash=declared, override=override))
     elif restore:
         lifecycle.restore(store, task)
     after = look.status(store, task)
@@ -151,4 +152,5 @@ def _tell(moved: Moved, then: str) -> Moved:
     else:
         click.echo(f"{moved.version.name} was in Production already, since {moved.entry.when}; nothing to do")
     suggest(then)
+    announce.moved(moved)  # last: whoever types waits for no server
     return moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="For progr
 override_option = click.option(
     "--override", is_flag=True, help="Against what speaks against it; the history keeps what that was."
 )
+
+pool_option = click.option("--pool", default="preface", show_default=True, help="Prefect's work pool.")
 
 
 def _said(_context: click.Context, _option: click.Parameter, reason: str) -> str:
@@ -60,6 +63,11 @@ def declared_base(root: Path, task: str) -> str:
 def here(root: Path) -> Here:
     """What this machine can say of versions beside the registry."""
     return Here(root, {name: base.hash for name, base in params_file.load(root / "params.yaml").bases.items()})
+
+
+def prefect_home() -> None:
+    """See that Prefect's folder is there: Prefect itself makes the last part of the path alone."""
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
 
 
 def suggest(command: str) -> None:

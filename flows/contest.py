@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from components.base_model import Base
+from components.base_model import Base, bases_folder
 from components.baselines import Answers
 from components.data import read_examples
 from components.errors import ArtifactError
@@ -20,6 +20,7 @@ from components.inference import answer, from_artifact
 from components.params import MethodName, TaskParams
 from components.report import Asked, Report, evaluate, wording
 from components.template import Template
+from flows import bases
 from flows.job import Fetched, Job
 from registry import artifact
 from registry.manifest import Manifest
@@ -99,9 +100,13 @@ def _champion(base: Base, job: Job, rival: Fetched) -> tuple[Asked | None, str]:
     stored = adapter_of(rival)
     said = stored.manifest
     if said.base.hash != job.base.hash:
-        return None, (
-            f"it needs the base {said.base.hash}, the candidate's is {job.base.hash}; take the "
-            "champion rules out of the gate for the first version on a new base"
-        )
+        # The same rows, each contestant on its own base: what counts is what people get.
+        found = bases.by_hash(job.root, said.base.hash, said.base.name)
+        if found is None:
+            return None, (
+                f"it needs the base {said.base.name} ({said.base.hash}), which is not in {bases_folder(job.root)}; keep"
+                " it under bases in params.yaml until no version in Production needs it, and run `preface prepare`"
+            )
+        base = found
     difference = other_labels(said, job.params)
     return (None, difference) if difference else (in_its_words(base, stored), "")

@@ -7,7 +7,9 @@ its dvc.lock are neither read nor written. What the rows are is not known here: 
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +19,9 @@ from typing import Any
 
 import yaml
 
+from components.data import read_report
 from components.errors import DataError, PrefaceError, SourceUnavailable
-from flows.data_step import dvc, lacks_files
+from flows.data_step import DataVersion, dvc, lacks_files
 
 _SETTING = re.compile(r"((?:core|cache|remote)\.[^=]+)=(.*)")
 _PASSWORD = re.compile(r"(?<=//)[^/@]*@")
@@ -67,6 +70,36 @@ def restore(root: Path, task: str, lock: Mapping[str, Any], to: Path) -> None:
             else:
                 raise (SourceUnavailable if down else DataError)(_nowhere(task, scratch, found)) from None
         (scratch.folder / OUT).rename(to)
+
+
+def place(root: Path, task: str, data: DataVersion, to: Path) -> None:
+    """Make the folder ``to`` the rows of a data version, if it does not hold them yet: today's, or as ``restore``.
+
+    Where the workspace holds just these rows they are linked and not copied: DVC replaces files, it does not edit them.
+    """
+    if to.is_dir():
+        if read_report(to).get("content_hash") == data.content_hash:
+            return
+        shutil.rmtree(to)  # of a run that was killed on another day
+    to.parent.mkdir(parents=True, exist_ok=True)
+    here = root / "data" / "prepared" / task
+    with tempfile.TemporaryDirectory(prefix=".rows-", dir=to.parent) as room:
+        part = Path(room) / "rows"
+        try:
+            shutil.copytree(here, part, copy_function=_link)
+        except OSError:  # not prepared here, or prepared anew just now
+            shutil.rmtree(part, ignore_errors=True)
+        if not part.is_dir() or read_report(part).get("content_hash") != data.content_hash:
+            shutil.rmtree(part, ignore_errors=True)
+            restore(root, task, data.lock_entry, part)
+        part.rename(to)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 def push(root: Path, task: str, lock: Mapping[str, Any]) -> None:

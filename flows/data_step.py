@@ -6,6 +6,7 @@ written in dvc.yaml and components/; nothing of it is known here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -39,7 +40,10 @@ class DataVersion:
 
 
 def prepare(
-    root: Path, tasks: Sequence[str] | None = None, say: Callable[[str], None] = lambda line: None
+    root: Path,
+    tasks: Sequence[str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    keep_going: bool = False,
 ) -> dict[str, DataVersion]:
     """Bring the bases and the prepared data of the tasks (all if None) up to date; unchanged stages do not run.
 
@@ -47,6 +51,7 @@ def prepare(
         root: The project's folder.
         tasks: Names of tasks in params.yaml.
         say: Gets a line for each stage, when it starts or is found unchanged.
+        keep_going: Bring up to date what can be, before the error of what cannot is raised.
 
     Raises:
         SourceUnavailable: a source did not answer; worth another try.
@@ -59,8 +64,31 @@ def prepare(
             identity = sources.resolve(settings.data.source, settings.data.sha256, root=root)
             _note(root / "data" / "sources" / f"{task}.json", identity)
         bases = sorted({settings.base for settings in chosen.values()})
-        dvc(root, ["repro", *(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)], say)
+        going = ["--keep-going"] if keep_going else []
+        dvc(root, ["repro", *going, *(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)], say)
         return {task: _version(root, task) for task in chosen}
+
+
+def prepare_each(
+    root: Path, tasks: Sequence[str], say: Callable[[str], None] = lambda line: None
+) -> dict[str, DataVersion | PrefaceError]:
+    """The same for many tasks at once, where one that fails keeps no other from being prepared.
+
+    Raises:
+        ParamsError: params.yaml is not valid, or names no such task.
+    """
+    declared = params.load(root / "params.yaml")
+    for task in tasks:
+        declared.task(task)
+    with contextlib.suppress(PrefaceError):
+        return dict(prepare(root, tasks, say, keep_going=True))
+    found: dict[str, DataVersion | PrefaceError] = {}
+    for task in tasks:  # those that came through are found unchanged, at a second each
+        try:
+            found |= prepare(root, [task])
+        except PrefaceError as error:
+            found[task] = error
+    return found
 
 
 def push(root: Path, tasks: Sequence[str] | None = None) -> None:

@@ -25,8 +25,9 @@ from components import params as params_file
 from components.base_model import bases_folder, find
 from components.data import read_examples, read_report
 from components.errors import ArtifactError, DataError, NothingToRollBackTo, PrefaceError, StoreUnavailable
-from flows import steps
+from flows import bases
 from flows.drilled import Drilled, Landing
+from flows.step import network_step, step
 from registry import checks, lifecycle, receipts
 from registry.manifest import Manifest
 from registry.projection import now, user
@@ -49,7 +50,7 @@ TEXTS = (
 )
 
 
-@steps.network_step("find landings")
+@network_step("find landings")
 def landings(tasks: Sequence[str] | None) -> list[Landing]:
     """Where rollbacks of the tasks would land; those of one base behind one another, so that it is loaded once."""
     store, found = Store(), []
@@ -67,7 +68,7 @@ def landings(tasks: Sequence[str] | None) -> list[Landing]:
     return sorted(found, key=lambda landing: landing.base_hash)
 
 
-@steps.network_step("drill a version")
+@network_step("drill a version")
 def drill_version(root: str, task: str, number: int, rows: int) -> Drilled:
     """Everything that serving it would do, once, and the receipt of that."""
     import torch
@@ -80,11 +81,9 @@ def drill_version(root: str, task: str, number: int, rows: int) -> Drilled:
         folder = store.download(version)
     with _timed(seconds, "verify"):
         adapter = checks.compare(folder, version)
-    said, bases = adapter.manifest, bases_folder(Path(root))
+    said, folders = adapter.manifest, bases_folder(Path(root))
     with _timed(seconds, "base"):
-        base = steps.load_base(
-            find(bases, said.base.hash, said.base.name) or bases / said.base.name, said.base.hash, ""
-        )
+        base = bases.load(find(folders, said.base.hash, said.base.name) or folders / said.base.name, said.base.hash, "")
     with _timed(seconds, "load"):
         prefix = from_artifact(base, said.method, torch.from_numpy(adapter.tensor))
     texts, targets, unfit = _questions(Path(root), said, rows)
@@ -102,7 +101,7 @@ def drill_version(root: str, task: str, number: int, rows: int) -> Drilled:
     )  # fmt: skip
 
 
-@steps.step(name="show the results")
+@step(name="show the results")
 def page(done: Sequence[Drilled]) -> None:
     """The table on the run's page."""
     create_table_artifact([each.row() for each in done], key="drill", description="What rollbacks would land on")

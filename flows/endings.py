@@ -1,6 +1,7 @@
 """How a run ends: the state that Prefect shows, and the outcome that the command line tells.
 
-A gate's refusal is a FAILED state under the name GateRefused, told apart from a crash; it is never retried.
+A gate's refusal is a FAILED state under the name GateRefused, told apart from a crash, and so is an Alert: a version in
+Production that is not what it should be, with nothing new to learn from. Neither is retried.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from components.errors import PrefaceError
+from components.errors import PrefaceError, PromotionConflict, PromotionRefused
 from components.gates import Decision
-from flows import steps
+from components.reasons import Verdict
+from flows import run_log, steps
 from flows.job import Job, Outcome, Registered
 
 
@@ -23,16 +25,37 @@ def concluded(job: Job, made: Registered, decision: Decision) -> State[Any]:
         return end("Duplicate", job, version, f"version {made.duplicate_of} came first out of another run of the same")
     if not decision.passed:
         return end("GateRefused", job, version, f"version {version} was registered, not staged: {decision.reasons}")
-    if job.promotes:
+    return _passed(job, version)
+
+
+def rested(job: Job, verdict: Verdict, known: Registered | None) -> State[Any]:
+    """The ending of a run that trains nothing; it brings to its end what a killed run of the same left."""
+    steps.settle(job, known)
+    if verdict.action == "alert":
+        return end("Alert", job, known.number if known else 0, str(verdict))
+    if known and known.waits and job.promotes:
+        return _passed(job, known.number)
+    remedy = "; --force trains all the same" if known else ""
+    return end("Unchanged", job, known.number if known else 0, f"nothing to learn: {verdict}{remedy}")
+
+
+def _passed(job: Job, version: int) -> State[Any]:
+    """The ending of a version that passed: in Production if the task says so and nothing came in between."""
+    said = f"version {version} passed its gate and"
+    if not job.promotes:
+        return end("Staged", job, version, f"{said} waits in Staging")
+    try:
         steps.promote_version(job, version)
-        return end("Promoted", job, version, f"version {version} passed its gate and is in Production")
-    return end("Staged", job, version, f"version {version} passed its gate and waits in Staging")
+    except (PromotionConflict, PromotionRefused) as error:
+        return end("Staged", job, version, f"{said} waits in Staging: {error}")
+    return end("Promoted", job, version, f"{said} is in Production")
 
 
 def end(name: str, job: Job, version: int, message: str) -> State[Any]:
     """An ending: its name, and what to say of the version."""
+    run_log.about(version=version)
     outcome = Outcome(task=job.task, method=job.method, result=name, version=version, message=message)
-    ending = Failed if name == "GateRefused" else Completed
+    ending = Failed if outcome.refused else Completed
     state: State[Any] = ending(name=name, message=f"{job.task}: {message}", data=outcome)
     return state
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from components import params as params_file
 from components.errors import BaseMismatch, RegistryError
 from components.gates import Decision
-from flows import contest, data_step
+from flows import bases, contest, data_step
 from flows.job import Evaluation, Fetched
-from flows.steps import base_of, fetched, network_step, step, write_text
+from flows.step import network_step, step, write_text
+from flows.steps import fetched
 from registry import checks, look, registration
 from registry.protocol import Stage
 from registry.store import Store
@@ -60,7 +61,7 @@ def plan(root: str, version: Fetched, data: data_step.DataVersion) -> Evaluation
 @step(name="evaluate")
 def evaluate_version(job: Evaluation, baselines: Path, rival: Fetched | None) -> Path:
     """Score the version in its own wording, the baselines and the champion on today's test split."""
-    base, itself = base_of(job), job.alone(rival)
+    base, itself = bases.of_job(job), job.alone(rival)
     asked = contest.in_its_words(base, contest.adapter_of(job.version))
     report = contest.report(base, job, asked, baselines, None if itself else rival, unopposed=itself)
     return write_text(job.folder / "report.json", report.model_dump_json(indent=1))

@@ -28,6 +28,7 @@ def evaluate(root: str, address: str) -> State[Any]:
     version = evaluate_steps.fetch_version(root, address)
     data = steps.prepare_data(root, version.task)
     job = evaluate_steps.plan(root, version, data)
+    steps.place_rows(job)
     rival = steps.champion(job)
     report = evaluate_steps.evaluate_version(job, steps.measure_baselines(job), rival)
     decision = steps.gate(job, report)

@@ -8,9 +8,9 @@ from pathlib import Path
 from components import params as params_file
 from components.errors import ArtifactError, BaseMismatch, told
 from components.fingerprint import import_fingerprint
-from flows import data_step
+from flows import bases, data_step
 from flows.job import Import, Imported
-from flows.steps import base_of, network_step, step
+from flows.step import network_step, step
 from registry import artifact, peft_folder
 from registry.projection import now, user
 from registry.store import Store
@@ -64,7 +64,7 @@ def fit_to_base(job: Import) -> Path:
             f"{found.folder} was changed while it was read: its tensor's file had sha256 {job.imported.sha256}, now"
             f" {found.sha256}; import it again"
         )
-    peft_folder.fit(found, base_of(job).shape, job.params.base)
+    peft_folder.fit(found, bases.of_job(job).shape, job.params.base)
     file = job.folder / "adapter.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
     safetensors.numpy.save_file({artifact.TENSOR: found.tensor}, file)

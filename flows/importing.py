@@ -12,7 +12,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows import import_steps, steps
+from flows import import_steps, slots, steps
 from flows.endings import concluded, end, outcome_of
 from flows.job import Outcome
 
@@ -31,18 +31,19 @@ def take_in(root: str, task: str, folder: str, declare_base: bool = False, force
     imported = import_steps.read_folder(root, task, folder, declare_base)
     data = steps.prepare_data(root, task)
     job = import_steps.plan(root, task, imported, force, data)
-    known = steps.registered(job)
-    if known and not force:
-        return end(
-            "Unchanged", job, known.number, f"nothing new: {job.why_unchanged(known)}; --force imports it all the same"
-        )
-    adapter = import_steps.fit_to_base(job)
-    steps.push_data(job)
-    run = import_steps.open_run(job)
-    with steps.closing(run):
-        report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
-        decision = steps.gate(job, report)
-        made = steps.register_version(job, run, adapter, report, decision)
+    with steps.alone(job):
+        known = steps.registered(job)
+        if known and not force:
+            why = f"nothing new: {job.why_unchanged(known)}; --force imports it all the same"
+            return end("Unchanged", job, known.number, why)
+        adapter = import_steps.fit_to_base(job)
+        steps.place_rows(job)
+        steps.push_data(job)
+        run = import_steps.open_run(job)
+        with steps.closing(run), slots.training_slot() as held:
+            report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
+            decision = steps.gate(job, report)
+            made = steps.register_version(job, run, adapter, report, decision, held.spent())
     return concluded(job, made, decision)
 
 

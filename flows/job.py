@@ -45,8 +45,8 @@ class Job(Record):
 
     @property
     def examples_folder(self) -> Path:
-        """The prepared rows."""
-        return self.root / "data" / "prepared" / self.task
+        """The run's own copy of the prepared rows: a later preparation does not change them under it."""
+        return self.folder / "rows"
 
     def why_unchanged(self, known: Registered) -> str:
         """Why a version of the same fingerprint makes training pointless."""
@@ -122,12 +122,14 @@ class Registered(Record):
     """A candidate's version; ``duplicate_of`` the version that another run registered from exactly the same."""
 
     number: int
+    run: str = ""
     refused: bool = False
+    waits: bool = False  # in Staging
     duplicate_of: str = ""
 
 
 class Outcome(Record):
-    """How a run ended. result: Unchanged, Duplicate, Staged, Promoted, Passed or GateRefused."""
+    """How a run ended. result: Unchanged, Duplicate, Staged, Promoted, Passed, GateRefused or Alert."""
 
     task: str
     method: MethodName
@@ -137,5 +139,5 @@ class Outcome(Record):
 
     @property
     def refused(self) -> bool:
-        """Whether the gate turned the candidate down."""
-        return self.result == "GateRefused"
+        """Whether somebody should look: the gate turned it down, or the champion is not what it should be."""
+        return self.result in ("GateRefused", "Alert")

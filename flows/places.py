@@ -5,7 +5,9 @@ The root is the nearest folder upward that holds params.yaml. What a user has se
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 from pathlib import Path
 
 from components.errors import ParamsError
@@ -22,6 +24,8 @@ SWITCHES = {
     "DVC_NO_ANALYTICS": "1",
 }
 
+STATION = Path(".preface") / "station"
+
 
 def find_root(start: Path) -> Path:
     """The nearest folder, from ``start`` upward, that holds params.yaml."""
@@ -30,6 +34,17 @@ def find_root(start: Path) -> Path:
         if (folder / "params.yaml").is_file():
             return folder
     raise ParamsError(f"no params.yaml in {start} or any folder above it; run preface inside a project")
+
+
+def station_url(root: Path) -> str:
+    """The address of the Prefect server that `preface schedule` or `make up` keeps here; empty if none answers."""
+    try:
+        said = json.loads((root / STATION / "services.json").read_text(encoding="utf-8"))
+        port = next(one["port"] for one in said if one["name"] == "Prefect")
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return f"http://127.0.0.1:{port}/api"
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return ""
 
 
 def enter(start: Path | None = None) -> Path:
@@ -45,4 +60,7 @@ def enter(start: Path | None = None) -> Path:
     }
     for name, value in (SWITCHES | stores).items():
         os.environ.setdefault(name, value)
+    # Two servers upon one database would be in each other's way.
+    if "PREFECT_API_URL" not in os.environ and (url := station_url(root)):
+        os.environ["PREFECT_API_URL"] = url
     return root

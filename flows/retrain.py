@@ -1,50 +1,78 @@
-"""THE flow: prepare -> push the rows -> train -> evaluate -> gate -> register -> promote. Read it top to bottom.
+"""THE flow: prepare -> why? -> push the rows -> train -> evaluate -> gate -> register -> promote. Read it downwards.
 
-What each step does is in ``steps.py``, what a judged candidate becomes in ``endings.py``; how, in components/ and
-registry/. A run that finds its fingerprint registered ends green without training. A candidate that the gate refuses is
-registered all the same, with its report, and the run ends FAILED under the name GateRefused, never retried.
+What each step does is in ``steps.py``, why a run trains in ``reason_steps.py``, what a judged candidate becomes in
+``endings.py``; how, in components/ and registry/. A run that finds its fingerprint registered ends green without
+training. A candidate that the gate refuses is registered all the same, with its report, and the run ends FAILED under
+the name GateRefused, never retried.
 """
 
-# No `from __future__ import annotations` here: Prefect's runner pickles a served flow, and names that stand in
-# annotations alone would not travel with it.
+# No `from __future__ import annotations` here: Prefect reads the annotations of a deployed flow.
 
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 
+from components.errors import Stopped
 from components.params import MethodName
-from flows import steps
-from flows.endings import concluded, end, outcome_of
+from flows import places, reason_steps, run_log, slots, steps
+from flows.data_step import DataVersion
+from flows.endings import concluded, outcome_of, rested
 from flows.job import Outcome
+from flows.reason_steps import Cause
+from flows.step import durations
 
 
 @flow(name="retrain", flow_run_name="{task}", persist_result=False)
-def retrain(root: str, task: str, method: MethodName | None = None, force: bool = False) -> State[Any]:
-    """Retrain one task's adapter from whatever its source holds now.
+def retrain(
+    task: str,
+    root: str | None = None,
+    method: MethodName | None = None,
+    force: bool = False,
+    base: str | None = None,
+    data: DataVersion | None = None,
+    cause: Cause = "schedule",
+    attempt: int = 1,
+) -> State[Any]:
+    """Retrain one task's adapter from whatever its source holds now, if there is reason to.
 
     Args:
-        root: the folder of params.yaml.
         task: a task of params.yaml.
+        root: the folder of params.yaml; that of the working directory if not given.
         method: another method than the task's own.
         force: train although the fingerprint is registered.
+        base: another base than the task's own.
+        data: rows that were prepared and pushed already; a run that is given some prepares nothing.
+        cause: who wants it: somebody by hand, a schedule, an event, a fleet or a rebase.
+        attempt: which this is, where earlier ones crashed.
     """
-    data = steps.prepare_data(root, task)
-    job = steps.plan(root, task, method, force, data)
-    known = steps.registered(job)
-    if known and not force:
-        return end(
-            "Unchanged", job, known.number, f"nothing to learn: {job.why_unchanged(known)}; --force trains all the same"
-        )
-    steps.push_data(job)
-    run = steps.open_run(job)
-    with steps.closing(run):
-        adapter = steps.train_adapter(job, run)
-        report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
-        decision = steps.gate(job, report)
-        made = steps.register_version(job, run, adapter, report, decision)
-    return concluded(job, made, decision)
+    durations.set({})
+    run_log.begin()
+    root, handed = root or str(places.find_root(Path.cwd())), data is not None
+    data = data or steps.prepare_data(root, task)
+    job = steps.plan(root, task, method, force, data, base)
+    run_log.about(task=task, fingerprint=job.fingerprint)
+    try:
+        with steps.alone(job):
+            known = steps.registered(job)
+            verdict = reason_steps.weigh(job, cause, known)
+            if verdict.action != "train":
+                return rested(job, verdict, known)
+            steps.place_rows(job)
+            if not handed:
+                steps.push_data(job)
+            run = steps.open_run(job, str(verdict))
+            run_log.about(run=run)
+            with steps.closing(run), slots.training_slot() as held:
+                adapter = steps.train_adapter(job, run)
+                report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
+                decision = steps.gate(job, report)
+                made = steps.register_version(job, run, adapter, report, decision, held.spent())
+        return concluded(job, made, decision)
+    except Stopped as error:
+        return Cancelled(message=f"{task}: {error}")
 
 
 def run(root: Path, task: str, method: MethodName | None = None, force: bool = False) -> Outcome:
@@ -53,5 +81,5 @@ def run(root: Path, task: str, method: MethodName | None = None, force: bool = F
     Raises:
         PrefaceError: what stopped the run, as the step raised it.
     """
-    state: State[Any] = retrain(str(root), task, method, force, return_state=True)
+    state: State[Any] = retrain(task, str(root), method, force, cause="hand", return_state=True)
     return outcome_of(state, task)

@@ -1,4 +1,7 @@
-"""A flow run's own log on the terminal, a line for each thing that happened. Prefect keeps the whole of it, as ever.
+"""A flow run's own log: a line on the terminal for each thing that happened, a JSON object a line under a worker.
+
+Prefect keeps the whole of it, as ever. Every record below a run carries what it is about: task, fingerprint, MLflow run
+and version, as far as they are known by then.
 
 By itself Prefect prints every failure twice with its traceback, which would bury the one line that says what to do.
 PREFECT_LOGGING_LEVEL, when set, brings all of that back.
@@ -6,9 +9,13 @@ PREFECT_LOGGING_LEVEL, when set, brings all of that back.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
@@ -16,6 +23,35 @@ OURS = "preface"  # training and evaluation log below this name
 RUNS = ("prefect.flow_runs", "prefect.task_runs")
 ENDED = "Finished in state "
 STARTING = "Starting temporary server"  # some seconds pass before the next line
+
+
+_about: ContextVar[dict[str, str]] = ContextVar("_about")
+MARK = "preface_"  # before the names of fields that a record carries
+FIELDS = ("task", "fingerprint", "run", "version")
+
+
+def begin() -> None:
+    """A run begins, and nothing is known of it; its records carry from now on what ``about`` says."""
+    _about.set({})
+    logging.getLogger(OURS).setLevel(logging.INFO)
+    plain = logging.getLogRecordFactory()
+    if getattr(plain, "carries", False):
+        return
+
+    def carrying(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = plain(*args, **kwargs)
+        for name, value in _about.get({}).items():
+            setattr(record, MARK + name, value)
+        return record
+
+    carrying.carries = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(carrying)
+
+
+def about(**known: object) -> None:
+    """What the run in this context is about, by the names of ``FIELDS``."""
+    assert set(known) <= set(FIELDS), known
+    _about.get({}).update({name: str(value) for name, value in known.items()})
 
 
 class OneLine(logging.Formatter):
@@ -28,6 +64,28 @@ class OneLine(logging.Formatter):
             message = message.removeprefix(ENDED).partition("(")[0]
         when = time.strftime("%H:%M:%S", time.localtime(record.created))
         return f"{when}  {step or record.name.rpartition('.')[2]:24} {message}"
+
+
+class JsonLine(logging.Formatter):
+    """A JSON object: when, what, and what it is about. Engines name it in Prefect's logging settings."""
+
+    def __init__(self, *_: object) -> None:  # which hand it formats that it has no use for
+        super().__init__()
+
+    def format(self, record: logging.LogRecord) -> str:
+        said: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        said |= {name: getattr(record, MARK + name) for name in FIELDS if hasattr(record, MARK + name)}
+        for name in ("flow_run_id", "flow_run_name", "task_run_name"):
+            if value := getattr(record, name, ""):
+                said[name] = str(value)
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return json.dumps(said, ensure_ascii=False)
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:

@@ -1,89 +1,65 @@
 """The steps that the flows share: each reads, calls a component or the registry, and writes.
 
-What crosses from one step to the next is a path or a small frozen record, never a tensor or a model. Tasks use
-NO_CACHE, since Prefect's cache keys do not see a change in the code that a thin task calls; the fingerprint is the
-cache. Only steps that touch a network are retried, and only for its faults.
+What crosses from one step to the next is a path or a small frozen record, never a tensor or a model. What a step is:
+``step.py``. Why a run trains at all is asked in ``reason_steps.py``.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from prefect import task
+from filelock import FileLock
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from components import params as params_file
-from components.base_hash import require
 from components.data import read_examples
-from components.errors import SourceUnavailable, StoreUnavailable
+from components.errors import Stopped, StoreUnavailable
 from components.fingerprint import fingerprint
 from components.gates import Decision, decide
 from components.machine import machine_of
 from components.params import MethodName
-from flows import data_by_hash, data_step
+from flows import announce, bases, data_by_hash, data_step
+from flows.cancellation import Watch, undisturbed
 from flows.candidate import draft, from_elsewhere
 from flows.gate_page import gate_markdown, report_rows
 from flows.job import Fetched, Import, Job, Registered
 from flows.metric_log import MetricLog
+from flows.slots import Spent
+from flows.step import durations, network_step, step, write_text
 from registry import artifact, checks, lifecycle, look, registration
 from registry.store import Store
 
 if TYPE_CHECKING:
-    from components.base_model import Base
     from components.report import Report
     from registry.protocol import Version
 
 
-def _network_fault(_task: object, _run: object, state: Any) -> bool:
-    """Retry what another try may mend: a source or a store that did not answer. Nothing else."""
-    return isinstance(state.result(raise_on_failure=False), SourceUnavailable | StoreUnavailable)
-
-
-def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    return task(cache_policy=NO_CACHE, persist_result=False, **options)
-
-
-def network_step(name: str) -> Callable[[Callable[..., Any]], Any]:
-    return step(name=name, retries=3, retry_delay_seconds=[1, 4, 16], retry_condition_fn=_network_fault)
-
-
-def base_of(job: Job) -> Base:
-    """The job's frozen base."""
-    return load_base(job.base_folder, job.base.hash, job.params.base)
-
-
-@lru_cache(maxsize=1)
-def load_base(folder: Path, expected_hash: str, name: str) -> Base:
-    """Loaded and verified once a process however many steps need it."""
-    from components.base_model import load
-
-    return load(folder, expected_hash, name)
-
-
-@network_step("prepare data")
+@network_step("prepare data", seconds=None)
 def prepare_data(root: str, task: str) -> data_step.DataVersion:
     """Bring base and data up to date through DVC."""
     return data_step.prepare(Path(root), [task])[task]
 
 
 @step(name="plan")
-def plan(root: str, task: str, method: MethodName | None, force: bool, data: data_step.DataVersion) -> Job:
-    """Read params.yaml and settle what would be trained."""
+def plan(
+    root: str, task: str, method: MethodName | None, force: bool, data: data_step.DataVersion, base: str | None = None
+) -> Job:
+    """Read params.yaml and settle what would be trained; on another base than the task's own if one is named."""
     settings = params_file.load(Path(root) / "params.yaml")
     chosen = settings.task(task)
-    used, base = method or chosen.method, settings.bases[chosen.base]
-    mark = fingerprint(chosen, used, base.hash, data.content_hash)
+    if base:
+        chosen = chosen.model_copy(update={"base": settings.base(base)})
+    used, pinned = method or chosen.method, settings.bases[chosen.base]
+    mark = fingerprint(chosen, used, pinned.hash, data.content_hash)
     return Job(
-        root=Path(root), task=task, params=chosen, method=used, base=base, data=data, fingerprint=mark, forced=force
+        root=Path(root), task=task, params=chosen, method=used, base=pinned, data=data, fingerprint=mark, forced=force
     )
 
 
@@ -92,7 +68,38 @@ def registered(job: Job) -> Registered | None:
     """The version that was already trained from exactly this, if any."""
     alike = [version for version in Store().by_fingerprint(job.task, job.fingerprint) if version.ready]
     first = min(alike, key=lambda version: version.number, default=None)
-    return Registered(number=first.number, refused=first.gate.verdict == "refused") if first else None
+    if first is None:
+        return None
+    waits, refused = first.stage == "Staging", first.gate.verdict == "refused"
+    return Registered(number=first.number, run=first.run_id, refused=refused, waits=waits)
+
+
+@contextmanager
+def alone(job: Job) -> Iterator[None]:
+    """One run of a fingerprint at a time on this machine; freed when its process dies.
+
+    Whoever waited finds the other's version registered, or goes on from its checkpoint.
+    """
+    locks = job.root / ".preface" / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / job.folder.name):
+        yield
+
+
+@network_step("settle")
+def settle(job: Job, known: Registered | None) -> None:
+    """Close what a killed run of the same left behind: its MLflow run, and its folder."""
+    store = Store()
+    left = store.unfinished(job.task, job.fingerprint, socket.gethostname())
+    if left is not None:
+        store.end_run(left, "FINISHED" if known and left == known.run else "KILLED")
+    shutil.rmtree(job.folder, ignore_errors=True)
+
+
+@network_step("place the rows")
+def place_rows(job: Job) -> None:
+    """The run's own copy of its rows: out of the workspace, or by their hash out of DVC's cache or a remote."""
+    data_by_hash.place(job.root, job.task, job.data, job.examples_folder)
 
 
 @network_step("push data")
@@ -102,27 +109,44 @@ def push_data(job: Job) -> None:
 
 
 @network_step("open run")
-def open_run(job: Job) -> str:
-    """Start the MLflow run: parameters, dataset and tags."""
-    require(job.base_folder, job.base.hash)
-    store, settings = Store(), job.params.settings(job.method)
+def open_run(job: Job, reasons: str = "") -> str:
+    """Start the MLflow run: parameters, dataset, tags and why; or go on with that of a run that was killed here."""
+    bases.ensure(job.root, job.params.base, job.base)
+    store, settings, host = Store(), job.params.settings(job.method), socket.gethostname()
+    left = store.unfinished(job.task, job.fingerprint, host)
+    if left is not None:
+        if left not in {version.run_id for version in store.by_fingerprint(job.task, job.fingerprint)}:
+            return left
+        store.end_run(left, "FINISHED")  # killed when its version was made: a forced run makes another
     flat = {**settings.model_dump(mode="json", exclude={"training"}), **settings.training.model_dump(mode="json")}
     name = f"{job.task}-{job.method}-{job.fingerprint[:8]}"
-    run = store.start_run(job.task, name, {"preface.fingerprint": job.fingerprint}, {"method": job.method, **flat})
+    tags = {"preface.fingerprint": job.fingerprint, "preface.host": host, "preface.reasons": reasons}
+    run = store.start_run(job.task, name, tags, {"method": job.method, **flat})
     store.log_dataset(run, job.task, job.data.dvc_md5, job.params.data.source, "training")
     return run
 
 
 @contextmanager
 def closing(run: str) -> Iterator[None]:
-    """End the MLflow run as FINISHED, or as FAILED if its steps raise; a store that is down does not hide why."""
-    status = "FAILED"
+    """End the MLflow run: FINISHED, FAILED if its steps raise, KILLED if they were stopped from outside.
+
+    A store that is down does not hide why.
+    """
+    status, fault = "KILLED", ""
     try:
         yield
         status = "FINISHED"
+    except Stopped:
+        raise
+    except Exception as error:
+        status, fault = "FAILED", f"{type(error).__name__}: {error}"
+        raise
     finally:
+        took = [(f"seconds/{name}", seconds, 0) for name, seconds in durations.get({}).items()]
         try:
-            Store().end_run(run, status)
+            with undisturbed():  # cancelled by its own look, it may be sent the worker's signal too
+                Store().log_metrics(run, took)
+                Store().end_run(run, status, fault)
         except StoreUnavailable:
             if status == "FINISHED":
                 raise
@@ -135,11 +159,11 @@ def train_adapter(job: Job, run: str) -> Path:
 
     from components import adapter_training
 
-    base, examples = base_of(job), read_examples(job.examples_folder)
+    base, examples = bases.of_job(job), read_examples(job.examples_folder)
     checkpoint = job.folder / "checkpoint.safetensors"
     with MetricLog(Store(), run) as metrics:
         trained = adapter_training.train_adapter(
-            base, job.task, job.params, job.method, examples, checkpoint, observe=metrics
+            base, job.task, job.params, job.method, examples, checkpoint, observe=Watch(metrics)
         )
         metrics({"train_seconds": trained.seconds, "best_validation_loss": trained.best_loss}, trained.best_step)
     file = job.folder / "adapter.safetensors"
@@ -155,7 +179,7 @@ def measure_baselines(job: Job) -> Path:
 
     file, examples = job.baselines_file, read_examples(job.examples_folder)
     if not file.exists():
-        base, texts = base_of(job), [row.text for row in examples.of("test")]
+        base, texts = bases.of_job(job), [row.text for row in examples.of("test")]
         rows = examples.of("train"), examples.of("validation")
         found = baselines.run(base, job.params, wording(job.params), *rows, texts)
         write_text(file, json.dumps({name: asdict(answers) for name, answers in found.items()}, indent=1))
@@ -185,7 +209,7 @@ def evaluate_adapter(job: Job, adapter: Path, baselines: Path, rival: Fetched | 
 
     from flows import contest
 
-    base = base_of(job)
+    base = bases.of_job(job)
     asked = contest.in_words_of(base, job.params, job.method, load_file(adapter)[artifact.TENSOR])
     report = contest.report(base, job, asked, baselines, rival)
     return write_text(job.folder / "report.json", report.model_dump_json(indent=1))
@@ -205,15 +229,18 @@ def gate(job: Job, report_file: Path) -> Decision:
 
 
 @network_step("register")
-def register_version(job: Job, run: str, adapter: Path, report_file: Path, decision: Decision) -> Registered:
-    """Write the adapter folder, register it with its report, and clear the run's own folder."""
+def register_version(
+    job: Job, run: str, adapter: Path, report_file: Path, decision: Decision, spent: Spent
+) -> Registered:
+    """Write the adapter folder, register it with its report and what it cost, and clear the run's own folder."""
     from safetensors.numpy import load_file
 
-    base, store = base_of(job), Store()
+    base, store = bases.of_job(job), Store()
     verdict, folder = job.folder / "gate.json", job.folder / "adapter"
     write_text(verdict, decision.model_dump_json(indent=1))
     report = report_in(report_file)
-    store.log_metrics(run, [(f"test_{name}", value, 0) for name, value in report.candidate.metrics.items()])
+    figures = {f"test_{name}": value for name, value in report.candidate.metrics.items()} | spent.model_dump()
+    store.log_metrics(run, [(name, float(value), 0) for name, value in figures.items()])
     said = draft(
         job.task, job.params, job.method, base.hash, base.shape, job.data, job.fingerprint, report, machine_of(base),
         job.root,
@@ -231,15 +258,8 @@ def register_version(job: Job, run: str, adapter: Path, report_file: Path, decis
 @network_step("promote")
 def promote_version(job: Job, version: int) -> None:
     """Put a version that passed into Production, as params.yaml asks for this task."""
-    lifecycle.promote(Store(), job.task, version, reason="promotion: auto", base_hash=job.base.hash)
-
-
-def write_text(file: Path, text: str) -> Path:
-    """Whole or not at all: a file that is there is complete."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    return part.replace(file)
+    moved = lifecycle.promote(Store(), job.task, version, reason="promotion: auto", base_hash=job.base.hash)
+    announce.moved(moved)
 
 
 def report_in(file: Path) -> Report:

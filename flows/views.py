@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
+from datetime import datetime
 from typing import Any
 
+from registry import scored
 from registry.chain import Link
 from registry.look import Entry, Status
 from registry.night import Step
-from registry.protocol import Version
-from registry.releases import PREFIX, Release
+from registry.protocol import Failure, Version
+from registry.releases import Release
 
 Row = dict[str, object]
-METRIC = PREFIX + "metric."
 
 
 def data_row(report: Mapping[str, Any]) -> Row:
@@ -41,6 +42,7 @@ def status_row(status: Status, metric: str | None) -> Row:
         "production": head.version if head else None,
         "stage": _numbers(status.stage),
         "alias": _numbers(status.alias),
+        "base": live.tag("base") if live else None,
         "method": live.tag("method") if live else None,
         "score": f"{metric} {float(value):.4f}" if value else None,
         "since": head.when if head else None,
@@ -48,6 +50,25 @@ def status_row(status: Status, metric: str | None) -> Row:
         "staging": status.staging.number if status.staging else None,
         "versions": status.versions,
         "note": "; ".join([*status.alarms, *(_shouted(head) if head else ())]) or None,
+    }
+
+
+def status_record(status: Status, metric: str | None, failure: Failure | None, now: datetime) -> Row:
+    """The same for alarms: how old what is in Production is, what was measured last, and what failed last."""
+    live, newest = status.production, status.newest
+    measured = None
+    if live:
+        rows, when, scores = scored.latest(live)
+        measured = {"rows": rows, "when": when, "scores": scores}
+    return {
+        **status_row(status, metric),
+        "base_hash": live.tag("base_hash") if live else None,
+        "age_days": round((now - live.created).total_seconds() / 86400, 3) if live else None,
+        "measured": measured,
+        "last_gate": {"version": newest.number, "verdict": newest.gate.verdict} if newest else None,
+        "last_failure": asdict(failure) if failure else None,
+        "drift": status.drift or None,
+        "alarms": list(status.alarms),
     }
 
 
@@ -110,9 +131,7 @@ def version_record(version: Version, decision: Mapping[str, Any] | None) -> Row:
         "stage": version.stage,
         "aliases": ", ".join(version.aliases),
         "method": version.tag("method"),
-        "metrics": {
-            key.removeprefix(METRIC): float(value) for key, value in sorted(version.tags.items()) if METRIC in key
-        },
+        "metrics": dict(sorted(scored.registered(version).items())),
         "gate": str(version.gate),
         "rules": {("ok  " if check["passed"] else "NO  ") + check["rule"]: check["reason"] for check in checks},
         "created": version.created.isoformat(timespec="seconds"),

@@ -25,7 +25,8 @@ IMPORT_ALL = """
 import importlib, logging, os, pathlib, sys, warnings
 home, heavy, ours = pathlib.Path.home(), sys.argv[1].split(), sys.argv[2].split()
 warnings.simplefilter("ignore")
-for name in (*heavy, "prefect.flows", "mlflow.pyfunc", "rich.console", "huggingface_hub", "gguf"):
+more = ("prefect.flows", "prefect.workers.process", "prefect.events", "croniter", "ruamel.yaml")
+for name in (*heavy, *more, "mlflow.pyfunc", "rich.console", "huggingface_hub", "gguf"):
     importlib.import_module(name)
 def state():
     files = sorted(str(path) for path in home.rglob("*"))

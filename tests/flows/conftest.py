@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -173,6 +175,35 @@ def prefect_server() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="module")
+def planless_api(
+    tmp_path_factory: pytest.TempPathFactory, running: Callable[..., Any], free_port: Callable[[], int]
+) -> Iterator[str]:
+    """A server that plans no runs by itself: what it plans is asked for."""
+    port, room = free_port(), tmp_path_factory.mktemp("server")
+    own = {"PREFECT_HOME": str(room), "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}
+    command = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    with running(*command, log=room / "server.log", environment=own):
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/api"
+
+
+@pytest.fixture
+def on_server(planless_api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Its address, and this process asks it."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("PREFECT_API_URL", planless_api)
+    with temporary_settings({PREFECT_API_URL: planless_api}):
+        yield planless_api
 
 
 @pytest.fixture(scope="session")

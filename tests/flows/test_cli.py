@@ -367,6 +367,8 @@ class TestRetrain:
         from flows.job import Outcome
 
         store = SimpleNamespace(version=lambda task, number: number)
+        import flows.retrain  # noqa: F401 - whoever imports it first must not find the store below
+
         monkeypatch.setattr("registry.store.Store", lambda: store)
         monkeypatch.setattr("flows.evidence.scores", lambda store, version: [{"contestant": "candidate"}])
 

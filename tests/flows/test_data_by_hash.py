@@ -160,3 +160,18 @@ def test_a_password_in_an_address_is_not_shown(
     with pytest.raises(DataError, match="ssh://127") as caught:
         restored(root, lock)
     assert "secret" not in str(caught.value)
+
+
+def test_a_run_s_rows_are_its_own_and_those_of_another_day_are_replaced(root: Path) -> None:
+    then = data_step.prepare(root, ["film"])["film"]
+    to = root / ".preface" / "runs" / "mine" / "rows"
+    data_by_hash.place(root, "film", then, to)
+    with (root / "film.csv").open("a", encoding="utf-8") as file:
+        file.write("text 900 dull,neg\n")
+    today = data_step.prepare(root, ["film"])["film"]
+    assert read_examples(to).content_hash == then.content_hash != today.content_hash
+
+    data_by_hash.place(root, "film", today, to)
+    assert read_examples(to).content_hash == today.content_hash
+    data_by_hash.place(root, "film", then, to)  # the workspace has moved on: out of the cache
+    assert read_examples(to).content_hash == then.content_hash

@@ -20,7 +20,7 @@ from components.data import read_examples
 from components.errors import ArtifactError, BaseMismatch, NotFound, PromotionRefused, RegistryError
 from components.params import load
 from components.report import Report
-from flows import cli, contest, evaluating, places, steps
+from flows import bases, cli, contest, evaluating, places, steps
 from flows.job import Outcome
 from registry import artifact, look
 
@@ -128,7 +128,7 @@ def test_it_is_asked_in_its_own_wording_whatever_params_say_now(two: Project, no
     two.change("tasks.film.template", "dull dull dull {text} funny\n")
     # Planted: what would be said if params.yaml were asked for the wording.
     settings = load(two.root / "params.yaml")
-    base = steps.load_base(two.root / "bases" / "tiny", two.base_hash(), "tiny")
+    base = bases.load(two.root / "bases" / "tiny", two.base_hash(), "tiny")
     tensor = artifact.read(two.store.download(two.store.version("film", 2))).tensor
     texts = [row.text for row in read_examples(two.root / "data/prepared/film").of("test")]
     asked = contest.in_words_of(base, settings.task("film"), "prompt", torch.from_numpy(tensor))(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -244,17 +245,24 @@ def test_a_task_may_promote_by_itself_and_later_candidates_meet_the_champion(pro
     assert project.gate(2)["champion"] == 1
 
     project.change("tasks.film.base", "other")
+    assert project.retrain().result == "Staged"
+    on_its_own = project.report(3)
+    assert on_its_own.champion is not None
+    assert on_its_own.champion.predictions == met.champion.predictions, "it answered on another base than its own"
+    shutil.move(project.root / "bases" / "tiny", project.root / "elsewhere")
+    project.change("tasks.film.prefix.training.seed", 7)
     assert project.retrain().refused
-    assert project.gate(3)["checks"][1]["outcome"] == "champion not comparable"
-    assert "it needs the base" in project.report(3).champion_reason
+    assert project.gate(4)["checks"][1]["outcome"] == "champion not comparable"
+    assert "it needs the base tiny" in project.report(4).champion_reason
+    shutil.move(project.root / "elsewhere", project.root / "bases" / "tiny")
     project.change("tasks.film.base", "tiny")
 
     with (project.root / "film.csv").open("a", encoding="utf-8") as file:
         file.writelines(f"text {n} plain,mid\n" for n in range(200, 260))
     project.change("tasks.film.data.labels", ["neg", "pos", "mid"])
     assert project.retrain().refused
-    assert project.gate(4)["checks"][1]["outcome"] == "champion not comparable"
-    assert "it answers with the labels ['neg', 'pos']" in project.report(4).champion_reason
+    assert project.gate(5)["checks"][1]["outcome"] == "champion not comparable"
+    assert "it answers with the labels ['neg', 'pos']" in project.report(5).champion_reason
     assert look.current(project.store, "film", "Production").number == 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from prefect.client.schemas.objects import StateType
 
 from components import training
@@ -164,12 +165,16 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(
         patch.setattr(MetricLog, "__call__", pull_the_plug)
         with pytest.raises(type(interruption)):
             project.retrain()
-    assert project.mlflow_runs()[0].info.status == "FAILED"
-    assert project.kept() == {"checkpoint.safetensors"}
+    stopped_from_outside = isinstance(interruption, KeyboardInterrupt)
+    [run] = project.mlflow_runs()
+    assert run.info.status == ("KILLED" if stopped_from_outside else "FAILED")
+    assert project.kept() == {"checkpoint.safetensors", "examples.parquet", "data_report.json"}
     steps_trained.clear()
 
     outcome = project.retrain()
 
+    [again] = project.mlflow_runs()
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
     assert (outcome.result, outcome.version) == ("Staged", 1)
     assert len(steps_trained) == 10  # the checkpoint stood at 10 of 20
     assert project.kept() == set()
@@ -190,3 +195,27 @@ def test_a_champion_that_was_exchanged_after_it_was_fetched_is_not_compared_with
 
     with pytest.raises(ArtifactError, match=f"film@1 is registered as {'0' * 64}"):
         project.retrain()
+
+
+def test_a_run_that_was_killed_with_its_version_made_lends_no_forced_one_its_name(project: Project) -> None:
+    project.retrain()
+    [first] = project.mlflow_runs()
+    MlflowClient().update_run(first.info.run_id, status="RUNNING")  # as it is left by a kill after the registration
+
+    assert project.retrain(force=True).version == 2
+
+    runs = project.mlflow_runs()
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+    assert [project.store.version("film", number).run_id for number in (1, 2)] == [run.info.run_id for run in runs]
+
+
+def test_what_a_killed_run_left_is_brought_to_its_end_by_the_next_one(project: Project) -> None:
+    project.retrain()
+    [run] = project.mlflow_runs()
+    MlflowClient().update_run(run.info.run_id, status="RUNNING")
+    project.change("tasks.film.promotion", "auto")
+
+    outcome = project.retrain()
+
+    assert (outcome.result, outcome.version) == ("Promoted", 1)
+    assert [each.info.status for each in project.mlflow_runs()] == ["FINISHED"]

@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 
 from components.errors import SetupError
-from flows import ui
+from flows import services, ui
 
 EMBEDDED = {"MLFLOW_TRACKING_URI": "sqlite:////project/.preface/mlflow.db"}
 
 
-def serving(name: str, port: int) -> ui.Page:
-    return ui.Page(name, port, ("-m", "http.server", "--bind", ui.HOST, str(port)))
+def serving(name: str, port: int) -> services.Service:
+    return services.Service(name, port, ("-m", "http.server", "--bind", services.HOST, str(port)))
 
 
-def answers(page: ui.Page) -> bool:
+def answers(page: services.Service) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((ui.HOST, page.port)) == 0
+        return probe.connect_ex((services.HOST, page.port)) == 0
 
 
 def test_only_embedded_stores_get_a_page() -> None:
@@ -39,8 +39,11 @@ def test_only_embedded_stores_get_a_page() -> None:
 
 def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, free_port: Callable[[], int]) -> None:
     page, other = serving("one", free_port()), serving("other", free_port())
-    with socket.create_server((ui.HOST, other.port)), pytest.raises(SetupError, match=f"port {other.port} is taken"):
-        ui.serve([page, other], tmp_path)
+    with (
+        socket.create_server((services.HOST, other.port)),
+        pytest.raises(SetupError, match=f"port {other.port} is taken"),
+    ):
+        services.serve([page, other], tmp_path)
 
     assert not answers(page)
     assert list(tmp_path.iterdir()) == []
@@ -49,14 +52,14 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, free_port:
 def test_when_one_ends_by_itself_the_others_are_stopped(tmp_path: Path, free_port: Callable[[], int]) -> None:
     page, broken = (
         serving("one", free_port()),
-        ui.Page("broken", free_port(), ("-c", "import sys; sys.exit('no such store')")),
+        services.Service("broken", free_port(), ("-c", "import sys; sys.exit('no such store')")),
     )
 
     with pytest.raises(SetupError, match="broken ended by itself, status 1"):
-        ui.serve([page, broken], tmp_path)
+        services.serve([page, broken], tmp_path)
 
     assert not answers(page)
-    assert (tmp_path / "broken-page.log").read_text() == "no such store\n"
+    assert (tmp_path / "broken.log").read_text() == "no such store\n"
 
 
 @pytest.mark.flow
@@ -68,15 +71,15 @@ def test_both_pages_answer_until_they_are_told_to_stop(
     (tmp_path / "params.yaml").touch()
     mlflow, prefect = free_port(), free_port()
     code = (
-        "import os, pathlib; from flows import places, ui; root = places.enter();"
-        f"ui.serve(ui.pages(os.environ, {mlflow}, {prefect}), root / '.preface')"
+        "import os, pathlib; from flows import places, services, ui; root = places.enter();"
+        f"services.serve(ui.pages(os.environ, {mlflow}, {prefect}), root / '.preface')"
     )
     running = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         assert running.stdout is not None
         said = [running.stdout.readline() for _ in range(3)]
         assert "Ctrl-C stops" in said[-1]
-        for address in (f"http://{ui.HOST}:{mlflow}/", f"http://{ui.HOST}:{prefect}/api/health"):
+        for address in (f"http://{services.HOST}:{mlflow}/", f"http://{services.HOST}:{prefect}/api/health"):
             with urllib.request.urlopen(address, timeout=20) as answer:
                 assert answer.status == 200
     finally:
@@ -85,5 +88,6 @@ def test_both_pages_answer_until_they_are_told_to_stop(
 
     assert running.returncode == 0
     time.sleep(0.2)
-    assert not any(answers(ui.Page("gone", port, ())) for port in (mlflow, prefect))
+    assert not any(answers(services.Service("gone", port, ())) for port in (mlflow, prefect))
     assert {path.name for path in tmp_path.iterdir()} == {".preface", "params.yaml"}
+    assert not (tmp_path / ".preface" / services.LIST).exists()

@@ -1,0 +1,83 @@
+"""Cancelling from inside: a training asks now and then whether somebody wants its run to stop.
+
+A run that a worker started is stopped from outside, by a signal. One that a command runs in its own process is nobody's
+child: Prefect marks it as cancelling and nothing more happens, unless it looks for itself. A run may well get both.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.logging import get_logger
+
+from components.errors import Stopped
+
+if TYPE_CHECKING:
+    from components.training import Observe
+
+SECONDS_BETWEEN = 3.0
+
+
+class Watch:
+    """Put around training's ``observe``: passes every figure on, and asks Prefect every few seconds.
+
+    Raises:
+        Stopped: from a call, where the run is being cancelled.
+    """
+
+    def __init__(self, observe: Observe) -> None:
+        context = FlowRunContext.get()
+        # A temporary server shows nobody a button to cancel with.
+        self._run = context.flow_run.id if context and context.flow_run and "PREFECT_API_URL" in os.environ else None
+        self._observe, self._asked = observe, time.monotonic()
+
+    def __call__(self, figures: dict[str, float], step: int) -> None:
+        self._observe(figures, step)
+        if self._run is None or time.monotonic() - self._asked < SECONDS_BETWEEN:
+            return
+        self._asked = time.monotonic()
+        if self._cancelled():
+            raise Stopped(f"cancelled at step {step}; the next run goes on from the last checkpoint")
+
+    def _cancelled(self) -> bool:
+        assert self._run is not None
+        try:
+            with get_client(sync_client=True) as client:
+                state = client.read_flow_run(self._run).state
+        except Exception as error:  # a server that is away for a moment stops no training
+            get_logger("preface.cancellation").warning("could not ask whether the run is cancelled: %s", error)
+            return False
+        return state is not None and (state.is_cancelling() or state.is_cancelled())
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """What stands inside is done to its end: a SIGTERM that comes meanwhile is delivered after it.
+
+    For the few calls that write down how a run ended; whoever sent the signal follows it by SIGKILL if they take long.
+    Signals reach a process's main thread alone; any other one is undisturbed as it is.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def later(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    before = signal.signal(signal.SIGTERM, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if came:
+            signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,226 @@
+"""Many tasks at once: the data of all prepared and pushed here, then one run each on whatever workers there are.
+
+A run is handed its rows by hash, so that no worker prepares anything. A task that fails fails alone. The runs are those
+of the tasks' own deployments: what happens to one that is killed is the business of ``rescue.py``.
+"""
+
+# No `from __future__ import annotations` here, as in retrain.py.
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from components import params as params_file
+from components.errors import PrefaceError, SetupError
+from components.records import Record
+from flows import data_step, deployments
+from flows.data_step import DataVersion
+from flows.deployments import POOL
+from flows.prefect_server import asking, pages_of
+from flows.reason_steps import Cause
+from flows.rescue import AGAIN, rescue
+from flows.step import network_step, step
+
+LOOK_SECONDS = 1.0
+NOT_STARTED = "NotStarted"
+
+
+class Ended(Record):
+    """How one task's run ended: the name of its state, and its message; ``failed`` if somebody should look."""
+
+    task: str
+    result: str
+    message: str
+    seconds: float = 0.0
+    failed: bool = False
+
+    def row(self) -> dict[str, Any]:
+        return {"task": self.task, "result": self.result, "seconds": round(self.seconds, 1), "message": self.message}
+
+
+@step(name="prepare and push all data")
+def prepare_all(root: str, tasks: list[str]) -> tuple[dict[str, DataVersion], list[Ended]]:
+    """Every task's rows, in the DVC remote; and the tasks that have none, with the reason."""
+    made, lost = dict[str, DataVersion](), list[Ended]()
+    log = get_run_logger()
+    for task, found in data_step.prepare_each(Path(root), tasks, say=log.info).items():
+        if isinstance(found, DataVersion):
+            made[task] = found
+        else:
+            lost.append(_lost(task, found))
+    try:
+        if made:
+            data_step.push(Path(root), list(made))
+    except PrefaceError:  # of one remote, one way to fail; but a cache may lack files of one task alone
+        for task in list(made):
+            try:
+                data_step.push(Path(root), [task])
+            except PrefaceError as error:
+                del made[task]
+                lost.append(_lost(task, error))
+    return made, lost
+
+
+def _lost(task: str, error: PrefaceError) -> Ended:
+    return Ended(task=task, result=NOT_STARTED, message=str(error), failed=True)
+
+
+@network_step("start the runs")
+def start_all(mark: str, pool: str, data: dict[str, DataVersion], cause: Cause, force: bool, base: str | None) -> None:
+    """One run of each task's deployment; asked for again after a fault, it makes no second."""
+    with asking() as client:
+        there = {each.name: each for each in deployments.ours(client) if each.work_pool_name == pool}
+        if missing := sorted(set(data) - set(there)):
+            raise SetupError(f"the pool {pool} has no deployment of {', '.join(missing)}; `preface deploy` makes them")
+        for task, rows in data.items():
+            client.create_flow_run_from_deployment(
+                there[task].id,
+                parameters={"data": asdict(rows), "cause": cause, "force": force, "base": base},
+                tags=[mark],
+                idempotency_key=f"{mark}-{task}",
+                name=task,
+            )
+
+
+def follow(mark: str, tasks: list[str], done: Callable[[Ended], Ended], tick: Callable[[], None]) -> list[Ended]:
+    """Wait until every task's last run has ended.
+
+    Args:
+        done: called with each as it ends; what it returns counts.
+        tick: called all the time.
+    """
+    ended: dict[str, Ended] = {}
+    with asking() as client:
+        while len(ended) < len(tasks):
+            tick()
+            for run in _last_runs(client, mark):
+                task = str(run.parameters["task"])
+                if task in ended or not _is_over(run):
+                    continue
+                ended[task] = done(_ended(task, run))
+                get_run_logger().info("%s: %s (%d of %d)", task, ended[task].result, len(ended), len(tasks))
+            time.sleep(LOOK_SECONDS)
+    return list(ended.values())
+
+
+def _last_runs(client: SyncPrefectClient, mark: str) -> list[FlowRun]:
+    """The last run of each task: one that crashed has a successor under the same mark."""
+    found = pages_of(client, FlowRunFilter(tags=FlowRunFilterTags(all_=[mark])))
+    last: dict[str, FlowRun] = {}
+    for run in found:
+        task, attempt = str(run.parameters["task"]), int(run.parameters.get("attempt", 1))
+        if task not in last or attempt > int(last[task].parameters.get("attempt", 1)):
+            last[task] = run
+    return list(last.values())
+
+
+def _is_over(run: FlowRun) -> bool:
+    """Whether nothing more will come of it: a crashed run is started again, until it is given up."""
+    if run.state is None or not run.state.is_final():
+        return False
+    return run.state.type != StateType.CRASHED or AGAIN in run.tags
+
+
+def _ended(task: str, run: FlowRun) -> Ended:
+    assert run.state is not None  # it is over
+    return Ended(
+        task=task,
+        result=str(run.state.name),
+        message=(run.state.message or "").removeprefix(f"{task}: "),
+        seconds=run.total_run_time.total_seconds(),
+        failed=run.state.type != StateType.COMPLETED,
+    )
+
+
+@step(name="table of outcomes")
+def page(ended: list[Ended]) -> None:
+    """The table on the fleet's page."""
+    create_table_artifact([each.row() for each in ended], key="fleet", description="How each task's run ended")
+
+
+@flow(name="fleet", flow_run_name="fleet", persist_result=False)
+def fleet(root: str, tasks: list[str], force: bool = False, pool: str = POOL) -> State[Any]:
+    """Retrain many tasks.
+
+    Args:
+        root: the folder of params.yaml.
+        tasks: of params.yaml.
+        force: train although nothing changed.
+        pool: whose workers do it.
+    """
+    return campaign(root, tasks, force, None, pool, "fleet")
+
+
+def campaign(
+    root: str,
+    tasks: list[str],
+    force: bool,
+    base: str | None,
+    pool: str,
+    cause: Cause,
+    done: Callable[[Ended], Ended] = lambda ended: ended,
+) -> State[Any]:
+    """What a flow over many tasks does: prepare, push, start, follow, and a table of how each ended."""
+    context, log = FlowRunContext.get(), get_run_logger()
+    assert context is not None  # a flow's body
+    assert context.flow_run is not None
+    mark = f"{cause}:{context.flow_run.id}"
+    data, ended = prepare_all(root, tasks)
+    if data:
+        start_all(mark, pool, data, cause, force, base)
+        log.info("%d runs wait for workers of the pool %s", len(data), pool)
+        ended = [*ended, *follow(mark, list(data), done, _now_and_then(rescue))]
+    order = {task: place for place, task in enumerate(tasks)}
+    ended.sort(key=lambda each: order[each.task])
+    page(ended)
+    bad = [each.task for each in ended if each.failed]
+    said = f"{len(ended) - len(bad)} of {len(ended)} tasks ended well" + (f"; not {', '.join(bad)}" if bad else "")
+    if bad:
+        return Failed(name="SomeFailed", message=said, data=ended)
+    return Completed(message=said, data=ended)
+
+
+def _now_and_then(work: Callable[[], object], seconds: float = 15.0) -> Callable[[], None]:
+    """``work``, at most so often."""
+    last = time.monotonic()
+
+    def tick() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            work()
+
+    return tick
+
+
+def run(root: Path, tasks: list[str], force: bool = False, pool: str = POOL) -> list[Ended]:
+    """Run the flow in this process; how each task ended.
+
+    Raises:
+        PrefaceError: what kept the fleet as a whole from its work.
+    """
+    deployments.sync(params_file.load(root / "params.yaml"), root, pool)
+    return outcomes_of(fleet(str(root), tasks, force, pool=pool, return_state=True))
+
+
+def outcomes_of(state: State[Any]) -> list[Ended]:
+    """How each task of a campaign ended.
+
+    Raises:
+        PrefaceError: what kept it as a whole from its work.
+    """
+    result = state.data if isinstance(state.data, list) else state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    return list(result)

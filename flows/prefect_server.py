@@ -1,0 +1,79 @@
+"""Prefect's server, asked: its client, and its faults as errors of ours, in one line each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+
+from components.errors import SetupError, StoreUnavailable
+
+PAGE = 200  # Prefect's limit
+
+
+@contextmanager
+def asking() -> Iterator[SyncPrefectClient]:
+    """A client of the server that PREFECT_API_URL names.
+
+    Raises:
+        StoreUnavailable: the server does not answer, or answers that something in it failed.
+        SetupError: it refuses what it was asked.
+    """
+    url = os.environ.get("PREFECT_API_URL", "no address")
+    try:
+        with get_client(sync_client=True) as client:
+            yield client
+    except httpx.HTTPStatusError as error:
+        answer = (
+            f"Prefect at {url} answered {error.response.status_code}: {' '.join(error.response.text.split())[:300]}"
+        )
+        if error.response.status_code in (401, 403):
+            raise SetupError(f"{answer}; set PREFECT_API_KEY or PREFECT_API_AUTH_STRING") from error
+        raise (StoreUnavailable if error.response.status_code >= 500 else SetupError)(answer) from error
+    except (httpx.HTTPError, OSError) as error:
+        raise StoreUnavailable(
+            f"Prefect at {url} does not answer ({type(error).__name__}: {error}); is it running? (PREFECT_API_URL)"
+        ) from error
+
+
+def runs_of(
+    client: SyncPrefectClient,
+    deployments: Sequence[UUID],
+    states: Sequence[StateType],
+    after: datetime | None = None,
+    before: datetime | None = None,
+) -> list[FlowRun]:
+    """The runs of some deployments in some states, that were to start between two moments.
+
+    All at once, and not as they are read: what is done about them takes them out of the states that are asked for.
+    """
+    wanted = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=list(deployments)),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))),
+        expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"after_": after, "before_": before}),
+    )
+    return pages_of(client, wanted)
+
+
+def pages_of(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
+    """Every run that fits, however many there are."""
+    found: list[FlowRun] = []
+    while page := client.read_flow_runs(
+        flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=PAGE, offset=len(found)
+    ):
+        found += page
+    return found

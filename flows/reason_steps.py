@@ -1,0 +1,94 @@
+"""The steps in which a run asks whether there is reason to train, beside those of ``steps.py``.
+
+Which facts are reason enough is decided in ``components/reasons.py``; here they are brought: what the newest version
+was trained from, how old the one in Production is, and what it scores on today's rows where a floor asks for it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from prefect.logging import get_run_logger
+
+from components import reasons
+from components.data import read_examples
+from components.errors import NotFound
+from components.fingerprint import settings_fingerprint
+from components.reasons import Origin, Verdict, Watched
+from components.report import scores
+from flows import bases, contest, slots, steps
+from flows.job import Job, Registered
+from flows.step import network_step
+from registry import look, scored
+from registry.protocol import Version
+from registry.store import Store
+
+Cause = Literal["hand", "schedule", "event", "fleet", "rebase"]
+# Nobody asked for such a run by name: what speaks for it must be reason enough by retrain.when, a floor or max_age.
+UNASKED: tuple[Cause, ...] = ("schedule", "event")
+
+
+def weigh(job: Job, cause: Cause, known: Registered | None) -> Verdict:
+    """What this run should do, and why."""
+    if known and job.forced:
+        return Verdict(action="train", reasons=("--force",))
+    before, today = origins(job)
+    if cause not in UNASKED:
+        if known:
+            return Verdict(action="rest", reasons=(job.why_unchanged(known),))
+        changed = reasons.changes(before, today).values() if before else ("it was never trained",)
+        return Verdict(action="train", reasons=(f"asked for ({cause})", *changed))
+    champion = watched(job) if job.params.retrain.watches else None
+    unchanged = job.why_unchanged(known) if known else ""
+    return reasons.decide(job.params.retrain, before, today, champion, datetime.now(UTC), known=unchanged)
+
+
+@network_step("look for reasons")
+def origins(job: Job) -> tuple[Origin | None, Origin]:
+    """What the newest version of the job's method was trained from (of any method if there is none), and today's."""
+    today = Origin(data=job.data.dvc_md5, base=job.base.hash, settings=settings_fingerprint(job.params, job.method))
+    try:
+        made = [version for version in Store().versions(job.task) if version.ready]
+    except NotFound:
+        return None, today
+    alike = [version for version in made if version.tag("method") == job.method] or made
+    return (_origin(alike[-1]) if alike else None), today
+
+
+def _origin(version: Version) -> Origin:
+    facts = {"data": "dvc_md5", "base": "base_hash", "settings": "settings"}
+    return Origin(version=version.number, **{name: version.tag(tag) for name, tag in facts.items()})
+
+
+@network_step("watch the champion", seconds=None)
+def watched(job: Job) -> Watched | None:
+    """The version in Production: its age and, where the task has a floor, its scores on today's test rows.
+
+    It is asked once for the same rows: the scores are kept with the version.
+    """
+    store = Store()
+    live = look.current(store, job.task, "Production")
+    if live is None:
+        return None
+    found = scored.on(live, job.data.content_hash) if job.params.retrain.floor else {}
+    return Watched(version=live.number, made=live.created, scores=_ask(job, live) if found is None else found)
+
+
+def _ask(job: Job, version: Version) -> dict[str, float]:
+    """The version's scores on today's test rows; none where it cannot be asked, which is told and is no reason."""
+    store = Store()
+    with slots.training_slot():
+        steps.place_rows.fn(job)
+        stored = contest.adapter_of(steps.fetched(store, version, job.folder / "champion"))
+        said = stored.manifest
+        base = bases.by_hash(job.root, said.base.hash, said.base.name)
+        unlike = contest.other_labels(said, job.params)
+        if base is None or unlike:
+            why = unlike or f"its base {said.base.name} is not here"
+            get_run_logger().warning("%s cannot be scored on today's rows: %s", version.name, why)
+            return {}
+        examples = read_examples(job.examples_folder)
+        found = scores(job.params, examples, contest.in_its_words(base, stored))
+    scored.note(store, version, examples.content_hash, datetime.now(UTC).isoformat(timespec="seconds"), found)
+    return found

@@ -1,0 +1,102 @@
+"""Finds runs that were killed, marks them as crashed, and starts them again where they were: from their checkpoint.
+
+Looked at now and then and not waited for: an event that was lost while a server restarted would leave a run for ever.
+Starting one again is safe however often it is asked for: Prefect makes one run of one idempotency key, one run of a
+fingerprint works on a machine at a time (``steps.alone``), and of two versions of a fingerprint one counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
+from prefect.states import Crashed, Scheduled
+
+from components.records import Record
+from flows import announce, deployments
+from flows.prefect_server import asking, runs_of
+
+SILENT = timedelta(seconds=100)  # three heartbeats, and a little
+# What a container platform may take to find a machine and to pull an image.
+NEVER_STARTED = timedelta(minutes=10)
+REMEMBERED = timedelta(days=2)
+ATTEMPTS = 5
+AGAIN = "preface:started-again"  # the tag of a crashed run that has a successor, or that was given up
+_log = logging.getLogger("preface.rescue")
+
+
+class Rescued(Record):
+    """What was done about one run."""
+
+    run: str
+    task: str
+    what: str
+
+
+def rescue(now: datetime | None = None) -> list[Rescued]:
+    """Mark dead runs of our deployments as crashed, and start crashed ones again."""
+    now = now or datetime.now(UTC)
+    with asking() as client:
+        ids = [deployment.id for deployment in deployments.ours(client)]
+        if not ids:
+            return []
+        done = []
+        for run in runs_of(client, ids, (StateType.RUNNING, StateType.PENDING), after=now - REMEMBERED):
+            silence = now - _last_sign(client, run)
+            bound = SILENT if run.state_type == StateType.RUNNING else NEVER_STARTED
+            if silence > bound:
+                why = f"no sign of it for {silence.total_seconds():.0f} s: its process is gone"
+                client.set_flow_run_state(run.id, Crashed(message=why))
+                done.append(_told(run, why))
+        done += [
+            _again(client, run, now)
+            for run in runs_of(client, ids, (StateType.CRASHED,), after=now - REMEMBERED)
+            if AGAIN not in run.tags
+        ]
+    return done
+
+
+def _last_sign(client: SyncPrefectClient, run: FlowRun) -> datetime:
+    """When the run last changed its state or sent a heartbeat."""
+    assert run.state is not None
+    heartbeats = EventFilter(
+        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
+        resource=EventResourceFilter(id=[f"prefect.flow-run.{run.id}"]),
+        occurred=EventOccurredFilter.model_validate({"since": run.state.timestamp}),
+    )
+    newest = client.read_events(heartbeats, limit=1).events  # newest first
+    return max([run.state.timestamp, *(event.occurred for event in newest)])
+
+
+def _again(client: SyncPrefectClient, run: FlowRun, now: datetime) -> Rescued:
+    """Start a crashed run again as it was; a little later each time, and not for ever."""
+    attempt = int(run.parameters.get("attempt", 1))
+    if attempt >= ATTEMPTS:
+        what = f"given up: it crashed {attempt} times; see {run.name} ({run.id}) on Prefect's page"
+        announce.tell(announce.GIVEN_UP, _task(run), {"what": what, "run": str(run.id)})
+    else:
+        assert run.deployment_id is not None  # as asked for
+        when = now + timedelta(seconds=5 * 2 ** (attempt - 1))
+        after = client.create_flow_run_from_deployment(
+            run.deployment_id,
+            parameters={**run.parameters, "attempt": attempt + 1},
+            state=Scheduled(scheduled_time=when, message=f"again: {run.name} ({run.id}) crashed"),
+            tags=[tag for tag in run.tags if tag != AGAIN],
+            idempotency_key=f"again-{run.id}",
+        )
+        what = f"started again as {after.id}, attempt {attempt + 1}"
+    client.update_flow_run(run.id, tags=[*run.tags, AGAIN])
+    return _told(run, what)
+
+
+def _task(run: FlowRun) -> str:
+    return str(run.parameters.get("task", run.name))
+
+
+def _told(run: FlowRun, what: str) -> Rescued:
+    found = Rescued(run=str(run.id), task=_task(run), what=what)
+    _log.warning("%s (%s): %s", found.task, run.id, what)
+    return found

@@ -1,0 +1,64 @@
+"""`make up` and `make down`: schedules, worker, Prefect's page and MLflow's in the background, and their end.
+
+What keeps them is `preface schedule --pages`, started without a terminal; it lists its processes, and down stops just
+those.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from components.errors import PrefaceError, SetupError
+from flows import places, services
+
+SECONDS = 240.0
+
+
+def up(root: Path) -> None:
+    """Start everything and wait until it answers."""
+    folder = root / places.STATION
+    if services.alive(folder):
+        services.say("running already; `make down` stops it")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "station.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "schedule", "--pages"],
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + SECONDS
+    while "(Ctrl-C stops)" not in (said := log.read_text(encoding="utf-8")):
+        if process.poll() is not None:
+            raise SetupError(f"it ended: {said.strip().splitlines()[-1] if said.strip() else 'it said nothing'}")
+        if time.monotonic() > deadline:
+            services.stop(process.pid)
+            raise SetupError(f"it did not answer within {SECONDS:.0f} s; see {folder}")
+        time.sleep(0.2)
+    services.say(said.replace("(Ctrl-C stops)", "").rstrip())
+    services.say(f"logs: {folder}; `make down` stops it, `preface schedule --list` says what runs when")
+
+
+def down(root: Path) -> None:
+    """Stop what was started, and nothing else."""
+    stopped = services.stop_all(root / places.STATION)
+    services.say(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+def main() -> None:
+    root = places.find_root(Path.cwd())
+    {"up": up, "down": down}[sys.argv[1]](root)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except PrefaceError as error:
+        sys.exit(f"error: {error}")
