@@ -3,46 +3,71 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
-from ruamel.yaml import YAML
+import yaml
+from filelock import FileLock
 
 from components import params
 from components.errors import ParamsError
 
 
 def declare_base(file: Path, task: str, base: str) -> None:
-    """Name another base for a task; the file is whole at every moment.
+    """Name another base for a task; the file is whole at every moment, and of two who do it at once both are heard.
+
+    Raises:
+        ParamsError: as ``redeclared``.
+    """
+    locks = file.parent / ".preface" / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / file.name):
+        text = redeclared(file, task, base)
+        if text == file.read_bytes():
+            return
+        real = file.resolve()  # a link stays one
+        part = real.with_name(f".{real.name}.{os.getpid()}")
+        try:
+            part.write_bytes(text)
+            shutil.copymode(real, part)
+            part.replace(real)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def redeclared(file: Path, task: str, base: str) -> bytes:
+    """What the file would be with another base for a task; nothing is written.
 
     Raises:
         ParamsError: the file would not be valid, or the value does not stand in the task's own lines (an alias, a
             merge): then a person changes it.
     """
-    text = file.read_text(encoding="utf-8")
+    text = file.read_bytes().decode("utf-8")
     before = params.load(file)
     before.base(base)
     if before.task(task).base == base:
-        return
-    section = YAML(typ="rt").load(text)["tasks"][task]
-    lines = text.splitlines(keepends=True)
-    try:
-        row, column = section.lc.value("base")
-        old = before.task(task).base
-        rest = lines[row][column:]
-        quote = rest[0] if rest[0] in "'\"" else ""
-        if not rest.startswith(f"{quote}{old}{quote}"):
-            raise KeyError("base")
-    except (KeyError, IndexError, AttributeError) as error:
-        raise ParamsError(
-            f"{file}: the base of {task} does not stand in its own lines; write `base: {base}` there"
-        ) from error
-    lines[row] = f"{lines[row][:column]}{quote}{base}{quote}{rest[len(old) + 2 * len(quote) :]}"
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        part.write_text("".join(lines), encoding="utf-8")
+        return text.encode()
+    start, end = _place(text, task)
+    old, quote = before.task(task).base, text[start] if text[start : start + 1] in ("'", '"') else ""
+    if text[start:end] != f"{quote}{old}{quote}":
+        raise ParamsError(f"{file}: the base of {task} does not stand in its own lines; write `base: {base}` there")
+    if not quote and yaml.safe_load(base) != base:  # what is read as a number, or as nothing
+        quote = '"'
+    changed = f"{text[:start]}{quote}{base}{quote}{text[end:]}".encode()
+    with tempfile.TemporaryDirectory() as room:
+        part = Path(room) / file.name
+        part.write_bytes(changed)
         after = params.load(part)
-        if after.task(task).base != base or {**after.tasks, task: None} != {**before.tasks, task: None}:
-            raise ParamsError(f"{file}: naming {base} for {task} would change other tasks too; do it by hand")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    if after.task(task).base != base or {**after.tasks, task: None} != {**before.tasks, task: None}:
+        raise ParamsError(f"{file}: naming {base} for {task} would change other tasks too; do it by hand")
+    return changed
+
+
+def _place(text: str, task: str) -> tuple[int, int]:
+    """Where in the text the task's base is written; (0, 0) where it has none of its own."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    for name in ("tasks", task, "base"):
+        entries = node.value if isinstance(node, yaml.MappingNode) else ()
+        node = next((value for key, value in entries if key.value == name), None)
+    return (node.start_mark.index, node.end_mark.index) if node else (0, 0)

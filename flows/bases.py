@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from components import params as params_file
 from components.base_hash import require
 from components.base_model import bases_folder, find, materialise
 from components.params import BaseParams
@@ -40,6 +41,19 @@ def by_hash(root: Path, wanted: str, name: str) -> Base | None:
     return load(folder, wanted, name) if folder else None
 
 
+def obtain(root: Path, wanted: str) -> None:
+    """See that the base of a hash is here, if params.yaml declares one; errors as in ``ensure``."""
+    for name, base in params_file.load(root / "params.yaml").bases.items():
+        if base.hash == wanted:
+            ensure(root, name, base)
+
+
+def _seen_from(root: Path, base: BaseParams) -> BaseParams:
+    """The base, with a source that is a path found wherever this process works."""
+    local = "://" not in base.source
+    return base.model_copy(update={"source": str(root / base.source)}) if local else base
+
+
 def ensure(root: Path, name: str, base: BaseParams) -> None:
     """See that a base is here and is the pinned one; make it if it is not here.
 
@@ -52,5 +66,5 @@ def ensure(root: Path, name: str, base: BaseParams) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{name}.lock"):
             if not folder.is_dir():
-                materialise(name, base, folder)
+                materialise(name, _seen_from(root, base), folder)
     require(folder, base.hash)

@@ -6,18 +6,18 @@ child: Prefect marks it as cancelling and nothing more happens, unless it looks 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
-from prefect.logging import get_logger
 
 from components.errors import Stopped
 
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from components.training import Observe
 
 SECONDS_BETWEEN = 3.0
+_log = logging.getLogger("preface.cancellation")
 
 
 class Watch:
-    """Put around training's ``observe``: passes every figure on, and asks Prefect every few seconds.
+    """Put around training's ``observe``: passes every figure on, and stops the training where its run is cancelled.
+
+    It asks in a thread of its own, since a server that is away keeps whoever asks waiting; inside a ``with``.
 
     Raises:
         Stopped: from a call, where the run is being cancelled.
@@ -38,25 +41,37 @@ class Watch:
         context = FlowRunContext.get()
         # A temporary server shows nobody a button to cancel with.
         self._run = context.flow_run.id if context and context.flow_run and "PREFECT_API_URL" in os.environ else None
-        self._observe, self._asked = observe, time.monotonic()
+        self._observe, self._over, self._cancelled = observe, threading.Event(), threading.Event()
+
+    def __enter__(self) -> Self:
+        if self._run is not None:
+            threading.Thread(target=self._ask, args=(self._run,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
 
     def __call__(self, figures: dict[str, float], step: int) -> None:
         self._observe(figures, step)
-        if self._run is None or time.monotonic() - self._asked < SECONDS_BETWEEN:
-            return
-        self._asked = time.monotonic()
-        if self._cancelled():
+        if self._cancelled.is_set():
             raise Stopped(f"cancelled at step {step}; the next run goes on from the last checkpoint")
 
-    def _cancelled(self) -> bool:
-        assert self._run is not None
-        try:
-            with get_client(sync_client=True) as client:
-                state = client.read_flow_run(self._run).state
-        except Exception as error:  # a server that is away for a moment stops no training
-            get_logger("preface.cancellation").warning("could not ask whether the run is cancelled: %s", error)
-            return False
-        return state is not None and (state.is_cancelling() or state.is_cancelled())
+    def _ask(self, run: UUID) -> None:
+        while not self._over.wait(SECONDS_BETWEEN):
+            if is_cancelled(run):
+                self._cancelled.set()
+                return
+
+
+def is_cancelled(run: UUID) -> bool:
+    """Whether somebody wants the flow run to stop; a server that is away for a moment stops nothing."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(run).state
+    except Exception as error:
+        _log.warning("could not ask whether the run is cancelled: %s", error)
+        return False
+    return state is not None and (state.is_cancelling() or state.is_cancelled())
 
 
 @contextmanager

@@ -38,12 +38,10 @@ def status(task: str | None, as_json: bool) -> None:
     rows, failures, now = [], store.failures() if as_json else {}, datetime.now(UTC)
     for name in [task] if task else sorted({*declared, *found}):
         metric = declared[name].gate[0].metric if name in declared else None
-        if name not in found:
-            rows.append(views.untrained_row(name))
-        elif as_json:
-            rows.append(views.status_record(found[name], metric, failures.get(name), now))
-        else:
-            rows.append(views.status_row(found[name], metric))
+        row = views.status_row(found[name], metric) if name in found else views.untrained_row(name)
+        if as_json:
+            row = views.status_record(found.get(name, views.untrained(name)), row, failures.get(name), now)
+        rows.append(row)
     tables.show(rows, as_json=as_json, empty="params.yaml has no task")
 
 

@@ -65,7 +65,7 @@ def deploy(pool: str, as_json: bool) -> None:
     from flows import deployments
     from flows.step import write_text
 
-    done = deployments.sync(declared, root, pool)
+    done = deployments.sync(declared, pool)
     write_text(root / "prefect.yaml", deployments.prefect_yaml(declared, pool))
     tables.show([change.model_dump() for change in done], as_json=as_json, empty="params.yaml has no task")
     if not as_json:

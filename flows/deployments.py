@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -22,15 +20,16 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import DeploymentSort
-from prefect.deployments.runner import RunnerDeployment
+from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-from components.errors import SetupError
+from components.errors import SetupError, StoreUnavailable
 from components.params import Params
 from components.records import Record
 from components.schedule_params import ScheduleParams, duration
 from flows import announce
+from flows.places import HEARTBEAT
 from flows.prefect_server import PAGE, asking
 
 POOL = "preface"
@@ -38,8 +37,6 @@ TAG = "preface"
 FLOW, ENTRYPOINT = "retrain", "flows.retrain.retrain"
 DESCRIPTION = "Preface's own: `preface schedule` and `preface deploy` keep it."
 ANCHOR = datetime(2020, 1, 1)  # that of schedule_params.py
-# Seconds, Prefect's least: in a pool of any kind a run that is silent for long was killed (``rescue.py``).
-HEARTBEAT = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 # Two runs of one task would train the same, one after the other: the second waits for the first.
 CONCURRENCY = {"limit": 1, "collision_strategy": "ENQUEUE"}
 
@@ -77,7 +74,7 @@ def declared(params: Params, pool: str = POOL) -> dict[str, dict[str, Any]]:
             "triggers": [_trigger(task)],
             "concurrency_limit": dict(CONCURRENCY),
             "enforce_parameter_schema": True,
-            "work_pool": {"name": pool, "job_variables": {"env": dict(HEARTBEAT)}},
+            "work_pool": {"name": pool, "job_variables": {"env": dict([HEARTBEAT])}},
         }
         # So that a look at the server tells whether it has just this.
         version = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
@@ -112,7 +109,7 @@ def prefect_yaml(params: Params, pool: str = POOL) -> str:
     return head + yaml.safe_dump(body, sort_keys=False, width=120)
 
 
-def sync(params: Params, root: Path, pool: str = POOL) -> list[Change]:
+def sync(params: Params, pool: str = POOL) -> list[Change]:
     """Make the server's deployments what params.yaml says; nothing that was declared once and no more is left.
 
     A deployment that is as declared is not touched: one that somebody paused in Prefect stays paused.
@@ -124,7 +121,7 @@ def sync(params: Params, root: Path, pool: str = POOL) -> list[Change]:
 
     wanted, done = declared(params, pool), []
     with asking() as client:
-        ensure_pool(client, pool, root)
+        ensure_pool(client, pool)
         there = {deployment.name: deployment for deployment in ours(client)}
         for task, said in wanted.items():
             before = there.get(task)
@@ -133,7 +130,7 @@ def sync(params: Params, root: Path, pool: str = POOL) -> list[Change]:
                     f"the deployment {FLOW}/{task} is in the work pool {before.work_pool_name}, not in {pool};"
                     f" delete it with `prefect deployment delete {FLOW}/{task}`, or name that pool with --pool"
                 )
-            change = _change(before, said["version"])
+            change = _change(client, before, said)
             if change != "unchanged":
                 _apply(retrain, said)
             done.append(Change(task=task, change=change, schedule=described(params.tasks[task].schedule)))
@@ -145,10 +142,14 @@ def sync(params: Params, root: Path, pool: str = POOL) -> list[Change]:
     return done
 
 
-def _change(before: DeploymentResponse | None, version: str) -> What:
+def _change(client: SyncPrefectClient, before: DeploymentResponse | None, said: dict[str, Any]) -> What:
+    """Prefect registers a deployment and then its triggers: one that was cut off between them is not as declared."""
     if before is None:
         return "added"
-    return "unchanged" if before.version == version else "changed"
+    triggers = client.read_resource_related_automations(f"prefect.deployment.{before.id}")
+    there = [each.name for each in triggers if each.name in {trigger["name"] for trigger in said["triggers"]}]
+    whole = before.version == said["version"] and len(there) == len(said["triggers"])
+    return "unchanged" if whole else "changed"
 
 
 def _apply(flow: Any, said: dict[str, Any]) -> None:
@@ -180,7 +181,10 @@ def _apply(flow: Any, said: dict[str, Any]) -> None:
         job_variables=said["work_pool"]["job_variables"],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    made.apply()
+    try:
+        made.apply()
+    except DeploymentApplyError as error:
+        raise StoreUnavailable(f"Prefect did not take the deployment {said['name']}: {error}") from error
 
 
 def ours(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
@@ -193,15 +197,14 @@ def ours(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
         offset += len(page)
 
 
-def ensure_pool(client: SyncPrefectClient, pool: str, root: Path) -> None:
-    """Make the pool if it is not there: one of processes, that run in this folder by this Python.
+def ensure_pool(client: SyncPrefectClient, pool: str) -> None:
+    """Make the pool if it is not there: one of processes.
 
-    A pool that somebody else made (Docker, Kubernetes, processes on other machines) is left as it is.
+    It names no folder and no Python of any machine: a worker's runs work in its own checkout (``engine.py``), by the
+    Python that its PATH names. A pool that somebody else made (Docker, Kubernetes) is left as it is.
     """
     template = ProcessWorker.get_default_base_job_template()
-    settings = template["variables"]["properties"]
-    settings["command"]["default"] = f"{sys.executable} -m flows.engine"
-    settings["working_dir"]["default"] = str(root)
+    template["variables"]["properties"]["command"]["default"] = "python -m flows.engine"
     try:
         found = client.read_work_pool(pool)
     except ObjectNotFound:

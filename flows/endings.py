@@ -11,10 +11,10 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from components.errors import PrefaceError, PromotionConflict, PromotionRefused
+from components.errors import PrefaceError, PromotionConflict, PromotionRefused, Stopped
 from components.gates import Decision
 from components.reasons import Verdict
-from flows import run_log, steps
+from flows import run_log, run_steps, steps
 from flows.job import Job, Outcome, Registered
 
 
@@ -29,14 +29,20 @@ def concluded(job: Job, made: Registered, decision: Decision) -> State[Any]:
 
 
 def rested(job: Job, verdict: Verdict, known: Registered | None) -> State[Any]:
-    """The ending of a run that trains nothing; it brings to its end what a killed run of the same left."""
-    steps.settle(job, known)
-    if verdict.action == "alert":
-        return end("Alert", job, known.number if known else 0, str(verdict))
-    if known and known.waits and job.promotes:
+    """The ending of a run that trains nothing; it brings to its end what a killed run of the same left.
+
+    A training that nobody finished is left alone: whoever asked for it goes on from its checkpoint.
+    """
+    if known is None:
+        run_steps.tidy(job)
+        return end("Unchanged", job, 0, f"nothing to learn: {verdict}")
+    run_steps.settle(job, known)
+    if known.waits and job.promotes:
         return _passed(job, known.number)
-    remedy = "; --force trains all the same" if known else ""
-    return end("Unchanged", job, known.number if known else 0, f"nothing to learn: {verdict}{remedy}")
+    if verdict.action == "alert":
+        waits = f"; version {known.number} waits in Staging: `preface promote {job.task}`" if known.waits else ""
+        return end("Alert", job, known.number, f"{verdict}{waits}")
+    return end("Unchanged", job, known.number, f"nothing to learn: {verdict}; --force trains all the same")
 
 
 def _passed(job: Job, version: int) -> State[Any]:
@@ -64,10 +70,13 @@ def outcome_of(state: State[Any], task: str) -> Outcome:
     """What a run came to; a refusal is an outcome, everything else that fails raises.
 
     Raises:
+        Stopped: somebody cancelled it.
         PrefaceError: what stopped the run, as the step raised it.
     """
     if isinstance(state.data, Outcome):
         return state.data
+    if state.is_cancelled():
+        raise Stopped(state.message or f"the run of {task} was cancelled")
     result = state.result(raise_on_failure=False)
     if isinstance(result, Outcome):
         return result

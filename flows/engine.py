@@ -1,14 +1,17 @@
 """What a worker starts for each run: the project's environment first, then Prefect's own engine.
 
-A worker gives a run its working directory, the project's root, and the environment that it was started with; what that
-leaves open is set here as for any command (``places.py``), before Prefect and MLflow read it.
+A worker hands a run the environment that it was started with, and a folder of no meaning. Runs work in the project that
+``PREFACE_ROOT`` names (whoever keeps workers here says so), else in that of the folder, else in this checkout. What the
+environment leaves open is set here as for any command (``places.py``), before Prefect and MLflow read it.
 """
 
 from __future__ import annotations
 
 import os
 import runpy
+from pathlib import Path
 
+from components.errors import ParamsError
 from flows import places
 
 # A log of many runs is for programs: each line one JSON object (``run_log.JsonLine``).
@@ -19,11 +22,22 @@ JSON_LINES = {
 }
 
 
-def main() -> None:
-    """Run the flow run that Prefect's variables name."""
-    places.enter()
+def prepare() -> Path:
+    """Make this process one that works in the project; its root."""
+    here = os.environ.get("PREFACE_ROOT") or Path.cwd()
+    try:
+        root = places.enter(Path(here))
+    except ParamsError:
+        root = places.enter(Path(__file__).parent)
+    os.chdir(root)
     for name, value in JSON_LINES.items():
         os.environ.setdefault(name, value)
+    return root
+
+
+def main() -> None:
+    """Run the flow run that Prefect's variables name."""
+    prepare()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
 
 

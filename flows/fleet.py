@@ -7,7 +7,8 @@ of the tasks' own deployments: what happens to one that is killed is the busines
 # No `from __future__ import annotations` here, as in retrain.py.
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,32 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from components import params as params_file
-from components.errors import PrefaceError, SetupError
+from components.errors import PrefaceError, SetupError, SourceUnavailable, Stopped, StoreUnavailable
 from components.records import Record
 from flows import data_step, deployments
+from flows.cancellation import is_cancelled
 from flows.data_step import DataVersion
 from flows.deployments import POOL
-from flows.prefect_server import asking, pages_of
+from flows.prefect_server import asking, pages_of, unharmed
 from flows.reason_steps import Cause
 from flows.rescue import AGAIN, rescue
 from flows.step import network_step, step
 
 LOOK_SECONDS = 1.0
+SOURCE_RETRIES = (1, 4, 16)  # seconds before each, as steps that ask the network have it
 NOT_STARTED = "NotStarted"
 
 
@@ -52,13 +61,16 @@ class Ended(Record):
 @step(name="prepare and push all data")
 def prepare_all(root: str, tasks: list[str]) -> tuple[dict[str, DataVersion], list[Ended]]:
     """Every task's rows, in the DVC remote; and the tasks that have none, with the reason."""
-    made, lost = dict[str, DataVersion](), list[Ended]()
-    log = get_run_logger()
-    for task, found in data_step.prepare_each(Path(root), tasks, say=log.info).items():
-        if isinstance(found, DataVersion):
-            made[task] = found
-        else:
-            lost.append(_lost(task, found))
+    log, found, left = get_run_logger(), dict[str, DataVersion | PrefaceError](), tasks
+    for wait in (*SOURCE_RETRIES, None):
+        found |= data_step.prepare_each(Path(root), left, say=log.info)
+        left = [task for task, each in found.items() if isinstance(each, SourceUnavailable)]
+        if not left or wait is None:
+            break
+        log.warning("%d sources did not answer; asking again in %d s", len(left), wait)
+        time.sleep(wait)
+    made = {task: each for task, each in found.items() if isinstance(each, DataVersion)}
+    lost = [_lost(task, each) for task, each in found.items() if isinstance(each, PrefaceError)]
     try:
         if made:
             data_step.push(Path(root), list(made))
@@ -77,7 +89,9 @@ def _lost(task: str, error: PrefaceError) -> Ended:
 
 
 @network_step("start the runs")
-def start_all(mark: str, pool: str, data: dict[str, DataVersion], cause: Cause, force: bool, base: str | None) -> None:
+def start_all(
+    mark: str, pool: str, data: dict[str, DataVersion], cause: Cause, forced: Collection[str], base: str | None
+) -> None:
     """One run of each task's deployment; asked for again after a fault, it makes no second."""
     with asking() as client:
         there = {each.name: each for each in deployments.ours(client) if each.work_pool_name == pool}
@@ -86,7 +100,7 @@ def start_all(mark: str, pool: str, data: dict[str, DataVersion], cause: Cause, 
         for task, rows in data.items():
             client.create_flow_run_from_deployment(
                 there[task].id,
-                parameters={"data": asdict(rows), "cause": cause, "force": force, "base": base},
+                parameters={"data": asdict(rows), "cause": cause, "force": task in forced, "base": base},
                 tags=[mark],
                 idempotency_key=f"{mark}-{task}",
                 name=task,
@@ -94,24 +108,43 @@ def start_all(mark: str, pool: str, data: dict[str, DataVersion], cause: Cause, 
 
 
 def follow(mark: str, tasks: list[str], done: Callable[[Ended], Ended], tick: Callable[[], None]) -> list[Ended]:
-    """Wait until every task's last run has ended.
+    """Wait until every task's last run has ended; a server that is away for a while is waited for too.
 
     Args:
         done: called with each as it ends; what it returns counts.
-        tick: called all the time.
+        tick: called all the time; what it raises ends the waiting.
     """
     ended: dict[str, Ended] = {}
-    with asking() as client:
-        while len(ended) < len(tasks):
+    log, said = get_run_logger(), ""
+    while len(ended) < len(tasks):
+        try:
             tick()
-            for run in _last_runs(client, mark):
-                task = str(run.parameters["task"])
-                if task in ended or not _is_over(run):
-                    continue
+            with asking() as client:
+                over = [run for run in _last_runs(client, mark) if _is_over(run)]
+            said = ""
+        except StoreUnavailable as error:
+            over = []
+            if not said:
+                log.warning("%s; looking again", error)
+            said = str(error)
+        for run in over:
+            task = str(run.parameters["task"])
+            if task not in ended:
                 ended[task] = done(_ended(task, run))
-                get_run_logger().info("%s: %s (%d of %d)", task, ended[task].result, len(ended), len(tasks))
-            time.sleep(LOOK_SECONDS)
+                log.info("%s: %s (%d of %d)", task, ended[task].result, len(ended), len(tasks))
+        time.sleep(LOOK_SECONDS)
     return list(ended.values())
+
+
+def call_off(mark: str) -> int:
+    """Cancel the runs that wait for a worker still; those at work go on to their end. How many there were."""
+    with asking() as client:
+        waiting = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
+        wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=[mark]), state=FlowRunFilterState(type=waiting))
+        runs = pages_of(client, wanted)
+        for run in runs:
+            client.set_flow_run_state(run.id, Cancelled(message="the fleet was stopped before it began"))
+    return len(runs)
 
 
 def _last_runs(client: SyncPrefectClient, mark: str) -> list[FlowRun]:
@@ -146,7 +179,8 @@ def _ended(task: str, run: FlowRun) -> Ended:
 @step(name="table of outcomes")
 def page(ended: list[Ended]) -> None:
     """The table on the fleet's page."""
-    create_table_artifact([each.row() for each in ended], key="fleet", description="How each task's run ended")
+    with unharmed("the table of outcomes"):  # the command prints it too
+        create_table_artifact([each.row() for each in ended], key="fleet", description="How each task's run ended")
 
 
 @flow(name="fleet", flow_run_name="fleet", persist_result=False)
@@ -159,28 +193,44 @@ def fleet(root: str, tasks: list[str], force: bool = False, pool: str = POOL) ->
         force: train although nothing changed.
         pool: whose workers do it.
     """
-    return campaign(root, tasks, force, None, pool, "fleet")
+    return campaign(root, tasks, tasks if force else (), None, pool, "fleet")
 
 
 def campaign(
     root: str,
     tasks: list[str],
-    force: bool,
+    forced: Collection[str],
     base: str | None,
     pool: str,
     cause: Cause,
     done: Callable[[Ended], Ended] = lambda ended: ended,
 ) -> State[Any]:
-    """What a flow over many tasks does: prepare, push, start, follow, and a table of how each ended."""
+    """What a flow over many tasks does: prepare, push, start, follow, and a table of how each ended.
+
+    Stopped, by Ctrl-C or on Prefect's page, it calls off what has not begun.
+    """
     context, log = FlowRunContext.get(), get_run_logger()
     assert context is not None  # a flow's body
     assert context.flow_run is not None
-    mark = f"{cause}:{context.flow_run.id}"
+    own, mark = context.flow_run.id, f"{cause}:{context.flow_run.id}"
+
+    def look() -> None:
+        if is_cancelled(own):
+            raise Stopped("cancelled")
+        rescue()
+
     data, ended = prepare_all(root, tasks)
     if data:
-        start_all(mark, pool, data, cause, force, base)
-        log.info("%d runs wait for workers of the pool %s", len(data), pool)
-        ended = [*ended, *follow(mark, list(data), done, _now_and_then(rescue))]
+        try:
+            start_all(mark, pool, data, cause, forced, base)
+            log.info("%d runs wait for workers of the pool %s", len(data), pool)
+            ended = [*ended, *follow(mark, list(data), done, _now_and_then(look))]
+        except (Stopped, KeyboardInterrupt, TerminationSignal) as error:
+            with suppress(PrefaceError):  # a server that is away, or that goes too
+                log.warning("stopped: %d runs had not begun and are called off", call_off(mark))
+            if isinstance(error, Stopped):
+                return Cancelled(message=f"{cause}: {error}")
+            raise
     order = {task: place for place, task in enumerate(tasks)}
     ended.sort(key=lambda each: order[each.task])
     page(ended)
@@ -191,7 +241,7 @@ def campaign(
     return Completed(message=said, data=ended)
 
 
-def _now_and_then(work: Callable[[], object], seconds: float = 15.0) -> Callable[[], None]:
+def _now_and_then(work: Callable[[], object], seconds: float = 5.0) -> Callable[[], None]:
     """``work``, at most so often."""
     last = time.monotonic()
 
@@ -210,7 +260,7 @@ def run(root: Path, tasks: list[str], force: bool = False, pool: str = POOL) -> 
     Raises:
         PrefaceError: what kept the fleet as a whole from its work.
     """
-    deployments.sync(params_file.load(root / "params.yaml"), root, pool)
+    deployments.sync(params_file.load(root / "params.yaml"), pool)
     return outcomes_of(fleet(str(root), tasks, force, pool=pool, return_state=True))
 
 
@@ -218,8 +268,11 @@ def outcomes_of(state: State[Any]) -> list[Ended]:
     """How each task of a campaign ended.
 
     Raises:
+        Stopped: somebody cancelled it.
         PrefaceError: what kept it as a whole from its work.
     """
+    if state.is_cancelled():
+        raise Stopped(state.message or "cancelled")
     result = state.data if isinstance(state.data, list) else state.result(raise_on_failure=False)
     if isinstance(result, BaseException):
         raise result

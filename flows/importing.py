@@ -12,7 +12,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows import import_steps, slots, steps
+from flows import import_steps, run_steps, slots, steps
 from flows.endings import concluded, end, outcome_of
 from flows.job import Outcome
 
@@ -40,7 +40,7 @@ def take_in(root: str, task: str, folder: str, declare_base: bool = False, force
         steps.place_rows(job)
         steps.push_data(job)
         run = import_steps.open_run(job)
-        with steps.closing(run), slots.training_slot() as held:
+        with run_steps.closing(run), slots.training_slot() as held:
             report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
             decision = steps.gate(job, report)
             made = steps.register_version(job, run, adapter, report, decision, held.spent())

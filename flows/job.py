@@ -119,12 +119,16 @@ class Evaluation(Job):
 
 
 class Registered(Record):
-    """A candidate's version; ``duplicate_of`` the version that another run registered from exactly the same."""
+    """A candidate's version; ``duplicate_of`` the version that another run registered from exactly the same.
+
+    ``waits`` in Staging; ``own``: an earlier attempt of the very run that asks made it, and was killed after that.
+    """
 
     number: int
     run: str = ""
     refused: bool = False
-    waits: bool = False  # in Staging
+    waits: bool = False
+    own: bool = False
     duplicate_of: str = ""
 
 

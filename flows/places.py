@@ -1,13 +1,11 @@
-"""Where the project is, and the environment that a command runs in. Reads and imports nothing else.
+"""Where the project is, and the environment that a command runs in. Reads nothing else.
 
 The root is the nearest folder upward that holds params.yaml. What a user has set in the environment always wins.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 from pathlib import Path
 
 from components.errors import ParamsError
@@ -24,6 +22,7 @@ SWITCHES = {
     "DVC_NO_ANALYTICS": "1",
 }
 
+HEARTBEAT = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # seconds, Prefect's least
 STATION = Path(".preface") / "station"
 
 
@@ -38,13 +37,10 @@ def find_root(start: Path) -> Path:
 
 def station_url(root: Path) -> str:
     """The address of the Prefect server that `preface schedule` or `make up` keeps here; empty if none answers."""
-    try:
-        said = json.loads((root / STATION / "services.json").read_text(encoding="utf-8"))
-        port = next(one["port"] for one in said if one["name"] == "Prefect")
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return f"http://127.0.0.1:{port}/api"
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return ""
+    from flows import services
+
+    port = services.port_of(root / STATION, "Prefect")
+    return f"http://{services.HOST}:{port}/api" if port else ""
 
 
 def enter(start: Path | None = None) -> Path:
@@ -63,4 +59,6 @@ def enter(start: Path | None = None) -> Path:
     # Two servers upon one database would be in each other's way.
     if "PREFECT_API_URL" not in os.environ and (url := station_url(root)):
         os.environ["PREFECT_API_URL"] = url
+    if "PREFECT_API_URL" in os.environ:  # a run that is silent for long is taken for dead (rescue.py)
+        os.environ.setdefault(*HEARTBEAT)
     return root

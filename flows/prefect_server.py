@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
+    FlowFilter,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterExpectedStartTime,
@@ -19,10 +21,12 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import PrefectException
 
 from components.errors import SetupError, StoreUnavailable
 
 PAGE = 200  # Prefect's limit
+_log = logging.getLogger("preface.prefect_server")
 
 
 @contextmanager
@@ -30,7 +34,8 @@ def asking() -> Iterator[SyncPrefectClient]:
     """A client of the server that PREFECT_API_URL names.
 
     Raises:
-        StoreUnavailable: the server does not answer, or answers that something in it failed.
+        StoreUnavailable: the server does not answer, answers that something in it failed, or what it was asked about
+            was changed by somebody else meanwhile.
         SetupError: it refuses what it was asked.
     """
     url = os.environ.get("PREFECT_API_URL", "no address")
@@ -48,6 +53,17 @@ def asking() -> Iterator[SyncPrefectClient]:
         raise StoreUnavailable(
             f"Prefect at {url} does not answer ({type(error).__name__}: {error}); is it running? (PREFECT_API_URL)"
         ) from error
+    except PrefectException as error:
+        raise StoreUnavailable(f"Prefect at {url}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def unharmed(what: str) -> Iterator[None]:
+    """What stands inside is nice to have: a server that is away costs a warning and nothing else."""
+    try:
+        yield
+    except (httpx.HTTPError, OSError, PrefectException) as error:
+        _log.warning("%s: Prefect's server did not take it (%s: %s)", what, type(error).__name__, error)
 
 
 def runs_of(
@@ -69,11 +85,11 @@ def runs_of(
     return pages_of(client, wanted)
 
 
-def pages_of(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[FlowRun]:
-    """Every run that fits, however many there are."""
+def pages_of(client: SyncPrefectClient, wanted: FlowRunFilter, of: FlowFilter | None = None) -> list[FlowRun]:
+    """Every run that fits, however many there are; of some flows only if they are named."""
     found: list[FlowRun] = []
     while page := client.read_flow_runs(
-        flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=PAGE, offset=len(found)
+        flow_filter=of, flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=PAGE, offset=len(found)
     ):
         found += page
     return found

@@ -6,6 +6,7 @@ was trained from, how old the one in Production is, and what it scores on today'
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -13,7 +14,7 @@ from prefect.logging import get_run_logger
 
 from components import reasons
 from components.data import read_examples
-from components.errors import NotFound
+from components.errors import NotFound, SourceError
 from components.fingerprint import settings_fingerprint
 from components.reasons import Origin, Verdict, Watched
 from components.report import scores
@@ -31,7 +32,7 @@ UNASKED: tuple[Cause, ...] = ("schedule", "event")
 
 def weigh(job: Job, cause: Cause, known: Registered | None) -> Verdict:
     """What this run should do, and why."""
-    if known and job.forced:
+    if known and job.forced and not known.own:
         return Verdict(action="train", reasons=("--force",))
     before, today = origins(job)
     if cause not in UNASKED:
@@ -82,10 +83,11 @@ def _ask(job: Job, version: Version) -> dict[str, float]:
         steps.place_rows.fn(job)
         stored = contest.adapter_of(steps.fetched(store, version, job.folder / "champion"))
         said = stored.manifest
+        why = contest.other_labels(said, job.params) or f"its base {said.base.name} is not here"
+        with suppress(SourceError):
+            bases.obtain(job.root, said.base.hash)
         base = bases.by_hash(job.root, said.base.hash, said.base.name)
-        unlike = contest.other_labels(said, job.params)
-        if base is None or unlike:
-            why = unlike or f"its base {said.base.name} is not here"
+        if base is None or contest.other_labels(said, job.params):
             get_run_logger().warning("%s cannot be scored on today's rows: %s", version.name, why)
             return {}
         examples = read_examples(job.examples_folder)

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from components import params as params_file
 from components.errors import NotFound, NothingToRollBackTo, PrefaceError, PromotionRefused
 from components.params import Params
-from components.params_edit import declare_base
+from components.params_edit import declare_base, redeclared
 from components.records import Record
 from flows import announce, bases, deployments
 from flows.deployments import POOL
@@ -49,7 +49,8 @@ def standings(declared: Params, tasks: list[str], base: str) -> list[Standing]:
     store, wanted, found = Store(), declared.bases[declared.base(base)].hash, []
     for task in tasks:
         try:
-            live, staged = (look.current(store, task, stage) for stage in ("Production", "Staging"))
+            seen = look.status(store, task)
+            live, staged = seen.production, seen.staging
         except NotFound:
             live = staged = None
         found.append(
@@ -77,6 +78,7 @@ def settle(root: Path, task: str, base: str) -> str:
         raise PromotionRefused(
             f"{task} has no version on {base} that passed its gate; `preface show {task}@N` says why"
         )
+    redeclared(root / "params.yaml", task, base)  # a line that cannot be changed is told before anything is promoted
     if not standing.there:
         moved = lifecycle.promote(
             Store(), task, standing.staged, reason=f"rebase to {base}", base_hash=declared.bases[base].hash
@@ -88,13 +90,14 @@ def settle(root: Path, task: str, base: str) -> str:
 
 
 @flow(name="rebase", flow_run_name="to {base}", persist_result=False)
-def rebase(root: str, base: str, tasks: list[str], pool: str = POOL) -> State[Any]:
+def rebase(root: str, base: str, tasks: list[str], forced: list[str], pool: str = POOL) -> State[Any]:
     """Retrain tasks on another base and promote those that pass.
 
     Args:
         root: the folder of params.yaml.
         base: under bases in params.yaml.
         tasks: those that are not there yet.
+        forced: those of them whose version on the base was judged against another champion than today's.
         pool: whose workers do it.
     """
 
@@ -106,7 +109,7 @@ def rebase(root: str, base: str, tasks: list[str], pool: str = POOL) -> State[An
         except PrefaceError as error:
             return ended.model_copy(update={"result": "NotPromoted", "message": str(error), "failed": True})
 
-    return campaign(root, tasks, False, base, pool, "rebase", done)
+    return campaign(root, tasks, forced, base, pool, "rebase", done)
 
 
 def run(root: Path, base: str, tasks: list[str], pool: str, say: Callable[[list[Standing]], None]) -> list[Ended]:
@@ -120,18 +123,21 @@ def run(root: Path, base: str, tasks: list[str], pool: str, say: Callable[[list[
     bases.ensure(root, name, declared.bases[name])
     found = standings(declared, tasks, name)
     say(found)
-    ended, left = [], []
+    ended, left, stale = list[Ended](), list[str](), list[str]()
     for standing in found:
+        task = standing.task
         if not standing.there and standing.staged is None:
-            left.append(standing.task)
+            left.append(task)
             continue
         try:
-            ended.append(Ended(task=standing.task, result="Promoted", message=settle(root, standing.task, name)))
-        except PromotionRefused:  # judged against another champion than today's: once more
-            left.append(standing.task)
-    if left:
-        deployments.sync(params_file.load(root / "params.yaml"), root, pool)
-        ended += outcomes_of(rebase(str(root), name, left, pool, return_state=True))
+            ended.append(Ended(task=task, result="Promoted", message=settle(root, task, name)))
+        except PromotionRefused:
+            stale.append(task)
+        except PrefaceError as error:
+            ended.append(Ended(task=task, result="NotPromoted", message=str(error), failed=True))
+    if left := [*left, *stale]:
+        deployments.sync(params_file.load(root / "params.yaml"), pool)
+        ended += outcomes_of(rebase(str(root), name, left, stale, pool, return_state=True))
     return ended
 
 

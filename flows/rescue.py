@@ -11,18 +11,28 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
-from prefect.states import Crashed, Scheduled
+from prefect.states import Cancelled, Crashed, Scheduled
 
 from components.records import Record
 from flows import announce, deployments
-from flows.prefect_server import asking, runs_of
+from flows.notifications import FLOWS
+from flows.prefect_server import asking, pages_of, runs_of
 
 SILENT = timedelta(seconds=100)  # three heartbeats, and a little
 # What a container platform may take to find a machine and to pull an image.
 NEVER_STARTED = timedelta(minutes=10)
 REMEMBERED = timedelta(days=2)
+ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 ATTEMPTS = 5
 AGAIN = "preface:started-again"  # the tag of a crashed run that has a successor, or that was given up
 _log = logging.getLogger("preface.rescue")
@@ -37,26 +47,36 @@ class Rescued(Record):
 
 
 def rescue(now: datetime | None = None) -> list[Rescued]:
-    """Mark dead runs of our deployments as crashed, and start crashed ones again."""
+    """Mark dead runs of ours as crashed, and start those of deployments again; one in cancelling ends as cancelled."""
     now = now or datetime.now(UTC)
     with asking() as client:
         ids = [deployment.id for deployment in deployments.ours(client)]
-        if not ids:
-            return []
         done = []
-        for run in runs_of(client, ids, (StateType.RUNNING, StateType.PENDING), after=now - REMEMBERED):
+        for run in [*(runs_of(client, ids, ALIVE) if ids else ()), *by_hand(client)]:
             silence = now - _last_sign(client, run)
-            bound = SILENT if run.state_type == StateType.RUNNING else NEVER_STARTED
+            bound = NEVER_STARTED if run.state_type == StateType.PENDING else SILENT
             if silence > bound:
                 why = f"no sign of it for {silence.total_seconds():.0f} s: its process is gone"
-                client.set_flow_run_state(run.id, Crashed(message=why))
+                ending = Cancelled if run.state_type == StateType.CANCELLING else Crashed
+                client.set_flow_run_state(run.id, ending(message=why))
                 done.append(_told(run, why))
+        if not ids:
+            return done
         done += [
             _again(client, run, now)
             for run in runs_of(client, ids, (StateType.CRASHED,), after=now - REMEMBERED)
             if AGAIN not in run.tags
         ]
     return done
+
+
+def by_hand(client: SyncPrefectClient) -> list[FlowRun]:
+    """Runs of our flows that commands do in their own process, as far as they are not over: nobody started them."""
+    wanted = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(is_null_=True),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ALIVE))),
+    )
+    return pages_of(client, wanted, FlowFilter(name=FlowFilterName(any_=list(FLOWS))))
 
 
 def _last_sign(client: SyncPrefectClient, run: FlowRun) -> datetime:
@@ -82,7 +102,7 @@ def _again(client: SyncPrefectClient, run: FlowRun, now: datetime) -> Rescued:
         when = now + timedelta(seconds=5 * 2 ** (attempt - 1))
         after = client.create_flow_run_from_deployment(
             run.deployment_id,
-            parameters={**run.parameters, "attempt": attempt + 1},
+            parameters={**run.parameters, "attempt": attempt + 1, "first": run.parameters.get("first") or str(run.id)},
             state=Scheduled(scheduled_time=when, message=f"again: {run.name} ({run.id}) crashed"),
             tags=[tag for tag in run.tags if tag != AGAIN],
             idempotency_key=f"again-{run.id}",

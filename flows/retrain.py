@@ -1,9 +1,9 @@
 """THE flow: prepare -> why? -> push the rows -> train -> evaluate -> gate -> register -> promote. Read it downwards.
 
-What each step does is in ``steps.py``, why a run trains in ``reason_steps.py``, what a judged candidate becomes in
-``endings.py``; how, in components/ and registry/. A run that finds its fingerprint registered ends green without
-training. A candidate that the gate refuses is registered all the same, with its report, and the run ends FAILED under
-the name GateRefused, never retried.
+What each step does is in ``steps.py`` and ``run_steps.py``, why a run trains in ``reason_steps.py``, what a judged
+candidate becomes in ``endings.py``; how, in components/ and registry/. A run that finds its fingerprint registered ends
+green without training. A candidate that the gate refuses is registered all the same, with its report, and the run ends
+FAILED under the name GateRefused, never retried.
 """
 
 # No `from __future__ import annotations` here: Prefect reads the annotations of a deployed flow.
@@ -13,11 +13,12 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from components.errors import Stopped
 from components.params import MethodName
-from flows import places, reason_steps, run_log, slots, steps
+from flows import places, reason_steps, run_log, run_steps, slots, steps
 from flows.data_step import DataVersion
 from flows.endings import concluded, outcome_of, rested
 from flows.job import Outcome
@@ -35,6 +36,7 @@ def retrain(
     data: DataVersion | None = None,
     cause: Cause = "schedule",
     attempt: int = 1,
+    first: str = "",
 ) -> State[Any]:
     """Retrain one task's adapter from whatever its source holds now, if there is reason to.
 
@@ -47,30 +49,32 @@ def retrain(
         data: rows that were prepared and pushed already; a run that is given some prepares nothing.
         cause: who wants it: somebody by hand, a schedule, an event, a fleet or a rebase.
         attempt: which this is, where earlier ones crashed.
+        first: the first of them, by its id in Prefect.
     """
     durations.set({})
     run_log.begin()
     root, handed = root or str(places.find_root(Path.cwd())), data is not None
-    data = data or steps.prepare_data(root, task)
-    job = steps.plan(root, task, method, force, data, base)
-    run_log.about(task=task, fingerprint=job.fingerprint)
     try:
-        with steps.alone(job):
-            known = steps.registered(job)
-            verdict = reason_steps.weigh(job, cause, known)
-            if verdict.action != "train":
-                return rested(job, verdict, known)
-            steps.place_rows(job)
-            if not handed:
-                steps.push_data(job)
-            run = steps.open_run(job, str(verdict))
-            run_log.about(run=run)
-            with steps.closing(run), slots.training_slot() as held:
-                adapter = steps.train_adapter(job, run)
-                report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
-                decision = steps.gate(job, report)
-                made = steps.register_version(job, run, adapter, report, decision, held.spent())
-        return concluded(job, made, decision)
+        with run_steps.remembered(task):
+            data = data or steps.prepare_data(root, task)
+            job = steps.plan(root, task, method, force, data, base)
+            run_log.about(task=task, fingerprint=job.fingerprint)
+            with steps.alone(job):
+                known = steps.registered(job, first := first or str(flow_run.id))
+                verdict = reason_steps.weigh(job, cause, known)
+                if verdict.action != "train":
+                    return rested(job, verdict, known)
+                steps.place_rows(job)
+                if not handed:
+                    steps.push_data(job)
+                run = run_steps.open_run(job, str(verdict), first)
+                run_log.about(run=run)
+                with run_steps.closing(run), slots.training_slot() as held:
+                    adapter = steps.train_adapter(job, run)
+                    report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
+                    decision = steps.gate(job, report)
+                    made = steps.register_version(job, run, adapter, report, decision, held.spent())
+            return concluded(job, made, decision)
     except Stopped as error:
         return Cancelled(message=f"{task}: {error}")
 

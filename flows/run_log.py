@@ -54,6 +54,11 @@ def about(**known: object) -> None:
     _about.get({}).update({name: str(value) for name, value in known.items()})
 
 
+def knows(name: str) -> bool:
+    """Whether the run in this context is known to be about something of that name."""
+    return name in _about.get({})
+
+
 class OneLine(logging.Formatter):
     """Time, step, and what became of it."""
 

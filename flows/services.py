@@ -12,15 +12,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
-from components.errors import SetupError
+from components.errors import SetupError, Stopped
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
@@ -28,6 +30,8 @@ START_SECONDS = 180.0
 RESTART_SECONDS = 5.0
 LOOK_SECONDS = 0.3
 LIST, ITSELF = "services.json", "itself"
+READY = "everything runs; Ctrl-C stops it"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,38 +68,93 @@ def serve(services: Sequence[Service], folder: Path, tick: Callable[[], None] = 
         folder: where each one's log goes, and the list of processes by which ``stop_all`` finds them.
         tick: called all the time once everything runs; what it raises ends everything too.
     """
+    try:
+        with kept(services, folder) as look:
+            say(READY)
+            while True:
+                tick()
+                look()
+                time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+def around(services: Sequence[Service], folder: Path, tick: Callable[[], None], work: Callable[[], T]) -> T:
+    """The same for as long as some work takes, which is done in this thread; what it returns.
+
+    Raises:
+        Stopped: Ctrl-C, which ends the work too.
+        SetupError: a service that the work needs ended by itself.
+    """
+    fault: list[BaseException] = []
+    over = threading.Event()
+
+    def looking(look: Callable[[], None]) -> None:
+        try:
+            while not over.wait(LOOK_SECONDS):
+                tick()
+                look()
+        except BaseException as error:
+            fault.append(error)
+            signal.raise_signal(signal.SIGINT)
+
+    try:
+        with kept(services, folder) as look:
+            beside = threading.Thread(target=looking, args=(look,), daemon=True)
+            beside.start()
+            try:
+                return work()
+            finally:
+                over.set()
+                beside.join(STOP_SECONDS)
+    except KeyboardInterrupt as error:
+        if fault:
+            raise fault[0] from None
+        raise Stopped("stopped; type it again, and it goes on with what is left") from error
+
+
+@contextmanager
+def kept(services: Sequence[Service], folder: Path) -> Iterator[Callable[[], None]]:
+    """Every service runs inside, and none after it.
+
+    What it gives is to be called often: it looks whether they still do.
+    """
     for service in services:
         if service.answers:
             raise SetupError(
                 f"port {service.port} is taken and {service.name} needs it; end what holds it (`make down`, if that was"
                 " `make up`)"
             )
+    running: dict[Service, subprocess.Popen[bytes]] = {}
+    ended: dict[Service, float] = {}
+    former: list[int] = []  # what one that ended by itself had started may run on, and ends with all the others
+
+    def look() -> None:
+        for service, process in list(running.items()):
+            if process.poll() is None:
+                continue
+            if not service.restart:
+                raise _ended(service, process, folder)
+            if time.monotonic() - ended.setdefault(service, time.monotonic()) >= RESTART_SECONDS:
+                say(f"{service.name} ended by itself, status {process.returncode}: starting it again")
+                del ended[service]
+                former.append(process.pid)
+                running[service] = _start(service, folder)
+                _note(running, folder)
+
     with _signals():
-        running: dict[Service, subprocess.Popen[bytes]] = {}
         try:
+            _note(running, folder)
             say("starting " + " and ".join(service.name for service in services) + " ...")
             _start_all(services, running, folder)
-            ended: dict[Service, float] = {}
-            while True:
-                tick()
-                for service, process in list(running.items()):
-                    if process.poll() is None:
-                        continue
-                    if not service.restart:
-                        raise _ended(service, process, folder)
-                    if time.monotonic() - ended.setdefault(service, time.monotonic()) >= RESTART_SECONDS:
-                        say(f"{service.name} ended by itself, status {process.returncode}: starting it again")
-                        del ended[service]
-                        running[service] = _start(service, folder)
-                        _note(running, folder)
-                time.sleep(LOOK_SECONDS)
-        except KeyboardInterrupt:
-            say("stopped")
+            yield look
         finally:
             # The last one first: what needs another must not see it go.
             for process in reversed(running.values()):
                 stop(process.pid)
                 process.wait()
+            for group in former:
+                stop(group)
             (folder / LIST).unlink(missing_ok=True)
 
 
@@ -117,7 +176,7 @@ def _start_all(services: Sequence[Service], running: dict[Service, subprocess.Po
                 raise _ended(service, running[service], folder)
             if service.answers:
                 pending.remove(service)
-                say(f"{service.name:8} {service.address}" + ("" if waiting or pending else "    (Ctrl-C stops)"))
+                say(f"{service.name:8} {service.address}")
         if time.monotonic() > deadline:
             names = ", ".join(service.name for service in pending)
             raise SetupError(f"{names} did not answer within {START_SECONDS:.0f} s; see {log_of(pending[0], folder)}")
@@ -176,7 +235,8 @@ def _note(running: Mapping[Service, subprocess.Popen[bytes]], folder: Path) -> N
 
 def _began(pid: int) -> float:
     try:
-        return psutil.Process(pid).create_time()
+        process = psutil.Process(pid)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     except psutil.NoSuchProcess:
         return 0.0
 
@@ -190,6 +250,16 @@ def alive(folder: Path) -> list[tuple[str, int]]:
         return []
 
 
+def port_of(folder: Path, name: str) -> int | None:
+    """Where a service that ``serve`` started here answers; None if it does not run any more, or not yet."""
+    try:
+        said = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        [one] = [one for one in said if one["name"] == name and _began(one["pid"]) == one["began"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return int(one["port"]) if Service(name, one["port"], ()).answers else None
+
+
 def stop_all(folder: Path) -> list[str]:
     """Stop exactly what ``serve`` started here, also where it was killed itself; the names of what was stopped."""
     found = alive(folder)
@@ -197,7 +267,7 @@ def stop_all(folder: Path) -> list[str]:
         if name == ITSELF:
             os.kill(pid, signal.SIGTERM)
             _wait(pid, STOP_SECONDS * 2 * len(found))
-    for name, pid in alive(folder):
+    for name, pid in reversed(alive(folder)):  # as ``kept`` does it
         if name != ITSELF:
             stop(pid)
     (folder / LIST).unlink(missing_ok=True)

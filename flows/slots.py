@@ -2,7 +2,7 @@
 
 A limit belongs to a machine and a device of it; a run holds a lease on it while its model works, and the server takes a
 lease back that nobody renews: that of a killed process within its length. A server forgets leases when it restarts,
-unless it keeps them in files (``places.SWITCHES`` says so to servers that are started here).
+unless it keeps them in files (``ui.LEASES`` says so to servers that are started here).
 
 Runs on the temporary server of a command by hand take no lease: it frees none, and knows of no other run.
 """
@@ -14,18 +14,21 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.logging import get_run_logger
 
 from components.base_model import pick_device
+from components.errors import StoreUnavailable
 from components.records import Record
+from flows.prefect_server import asking, unharmed
 
 LEASE_SECONDS = 60.0  # the server's own least
+TRIES = (1, 4, 16)  # seconds between them
 
 
 def slot_of(device: str) -> tuple[str, int]:
@@ -68,19 +71,44 @@ class Held:
 
 @contextmanager
 def training_slot() -> Iterator[Held]:
-    """Hold the device; wait until it is free. `prefect global-concurrency-limit update` says how many may hold it."""
+    """Hold the device; wait until it is free. `prefect global-concurrency-limit update` says how many may hold it.
+
+    Raises:
+        StoreUnavailable: Prefect's server did not answer, several times in a row. Once the device is held it may be
+            away: work goes on, and two may share a device for a while.
+    """
     device = pick_device().type
     if "PREFECT_API_URL" not in os.environ:
         yield Held(device)
         return
-    name, places = slot_of(device)
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_global_concurrency_limit_by_name(name)
-        except ObjectNotFound:
-            with suppress(ObjectAlreadyExists):  # another worker was quicker
-                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=places))
-    get_run_logger().info("waiting for a place on %s", name)
-    # A server that is away for longer than a lease must not cost a training: then two may share a device for a while.
-    with concurrency(name, strict=True, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False):
+    lease = _taken(*slot_of(device))
+    try:
         yield Held(device)
+    finally:
+        with unharmed("giving the device back"):  # its lease ends by itself
+            lease.__exit__(None, None, None)
+
+
+def _taken(name: str, places: int) -> AbstractContextManager[None]:
+    """A lease on the limit, which is made if it is not there."""
+    log = get_run_logger()
+    for wait in (*TRIES, None):
+        try:
+            with asking() as client:
+                try:
+                    client.read_global_concurrency_limit_by_name(name)
+                except ObjectNotFound:
+                    with suppress(ObjectAlreadyExists):  # another worker was quicker
+                        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=places))
+                log.info("waiting for a place on %s", name)
+                lease = concurrency(
+                    name, strict=True, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False
+                )
+                lease.__enter__()
+            return lease
+        except (StoreUnavailable, ConcurrencySlotAcquisitionError) as error:
+            if wait is None:
+                raise StoreUnavailable(str(error)) from error
+            log.warning("%s; asking for the device again in %d s", error, wait)
+            time.sleep(wait)
+    raise AssertionError("the last try returns or raises")

@@ -7,6 +7,7 @@ the same process is a worker of a larger set. It plans nothing itself: Prefect d
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,10 +22,12 @@ from flows.services import HOST, Service
 SYNC_SECONDS, RESCUE_SECONDS = 2.0, 15.0
 POLL_SECONDS = "2"  # Prefect's own 10 would leave a worker idle for longer than a small run takes
 T = TypeVar("T")
+Stamp = tuple[int, int]  # of a file: when it was changed, and its size
 
 
 def parts(
     environment: Mapping[str, str],
+    root: Path,
     pool: str,
     at_once: int,
     first: Callable[[], object],
@@ -39,7 +42,9 @@ def parts(
     found = [part for part in ui.pages(environment, prefect_port=port) if page or part.name == "Prefect"]
     api = environment.get("PREFECT_API_URL", f"http://{HOST}:{port}/api")
     worker = ("-m", "prefect", "worker", "start", "--pool", pool, "--limit", str(at_once))
+    path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     own = {"PREFECT_API_URL": api, "PREFECT_WORKER_QUERY_SECONDS": POLL_SECONDS}
+    own |= {"PREFACE_ROOT": str(root), "PATH": path}  # what the runs of this worker work in, and by
     return [*found, Service("Worker", None, worker, own, needs="Prefect", first=first, restart=True)]
 
 
@@ -49,7 +54,8 @@ class Keeper:
 
     root: Path
     pool: str
-    _seen: tuple[int, int] | None = None
+    _done: Stamp | None = None
+    _seen: Stamp | None = None
     _said: str = ""
     _next_sync: float = 0.0
     _next_rescue: float = field(default_factory=time.monotonic)
@@ -64,31 +70,35 @@ class Keeper:
             if now >= self._next_rescue:
                 self._next_rescue = now + RESCUE_SECONDS
                 self._rescue()
-                self._said = ""
+                self._said = ""  # the server answers
         except PrefaceError as error:
             if str(error) != self._said:
                 services.say(f"error: {error}; looking again soon")
             self._said = str(error)
 
     def sync(self) -> None:
-        """Register what params.yaml says, if it changed."""
+        """Register what params.yaml says, if it changed; once two looks see the same, as one may come amid writing."""
         file = self.root / "params.yaml"
-        stat = file.stat()
-        seen = (stat.st_mtime_ns, stat.st_size)
-        if seen == self._seen:
+        try:
+            stat = file.stat()
+        except FileNotFoundError:  # being replaced just now
+            return
+        seen, before = (stat.st_mtime_ns, stat.st_size), self._seen
+        self._seen = seen
+        if seen == self._done or (self._done is not None and seen != before):
             return
         from flows import deployments
 
         try:
             declared = params_file.load(file)
         except ParamsError as error:
-            self._seen = seen  # said once; what was registered goes on
+            self._done = seen  # said once; what was registered goes on
             services.say(f"error: {error}\nthe schedules stay as they were until params.yaml is mended")
             return
-        for change in deployments.sync(declared, self.root, self.pool):
+        for change in deployments.sync(declared, self.pool):
             if change.change != "unchanged":
                 services.say(f"{change.task}: {change.change}, schedule {change.schedule}")
-        self._seen = seen
+        self._done = seen
 
     def _rescue(self) -> None:
         from flows.late import supersede
@@ -103,7 +113,7 @@ class Keeper:
 def run(root: Path, pool: str, at_once: int, port: int = ui.PREFECT_PORT, page: bool = False) -> None:
     """Keep everything running until Ctrl-C."""
     keeper = Keeper(root, pool)
-    found = parts(os.environ, pool, at_once, keeper.sync, port, page)
+    found = parts(os.environ, root, pool, at_once, keeper.sync, port, page)
     os.environ.setdefault("PREFECT_API_URL", f"http://{HOST}:{port}/api")
     services.serve(found, _folder(root), keeper.tick)
 
@@ -112,18 +122,10 @@ def around(root: Path, pool: str, at_once: int, work: Callable[[], T]) -> T:
     """Do something that needs workers: those of the server that is named, or some that run as long as it takes."""
     if "PREFECT_API_URL" in os.environ:
         return work()
-    done: list[T] = []
-
-    def once() -> None:
-        done.append(work())
-        raise KeyboardInterrupt  # ends what serves it
-
-    port = services.free_port()
-    found = parts(os.environ, pool, at_once, Keeper(root, pool).sync, port)
+    port, keeper = services.free_port(), Keeper(root, pool)
+    found = parts(os.environ, root, pool, at_once, keeper.sync, port)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
-    folder = _folder(root)
-    services.serve(found, folder, once)
-    return done[0]
+    return services.around(found, _folder(root), keeper.tick, work)
 
 
 def _folder(root: Path) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,20 +19,22 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from components import params as params_file
 from components.data import read_examples
-from components.errors import Stopped, StoreUnavailable
 from components.fingerprint import fingerprint
 from components.gates import Decision, decide
 from components.machine import machine_of
 from components.params import MethodName
 from flows import announce, bases, data_by_hash, data_step
-from flows.cancellation import Watch, undisturbed
+from flows.cancellation import Watch
 from flows.candidate import draft, from_elsewhere
 from flows.gate_page import gate_markdown, report_rows
 from flows.job import Fetched, Import, Job, Registered
 from flows.metric_log import MetricLog
+from flows.prefect_server import unharmed
+from flows.run_steps import CHECKPOINT, FLOW_RUN
 from flows.slots import Spent
-from flows.step import durations, network_step, step, write_text
+from flows.step import network_step, step, write_text
 from registry import artifact, checks, lifecycle, look, registration
+from registry.projection import mend
 from registry.store import Store
 
 if TYPE_CHECKING:
@@ -51,11 +52,14 @@ def prepare_data(root: str, task: str) -> data_step.DataVersion:
 def plan(
     root: str, task: str, method: MethodName | None, force: bool, data: data_step.DataVersion, base: str | None = None
 ) -> Job:
-    """Read params.yaml and settle what would be trained; on another base than the task's own if one is named."""
+    """Read params.yaml and settle what would be trained; on another base than the task's own if one is named.
+
+    Then a pass waits in Staging, whatever the task says: whoever asked promotes it, and changes params.yaml with it.
+    """
     settings = params_file.load(Path(root) / "params.yaml")
     chosen = settings.task(task)
     if base:
-        chosen = chosen.model_copy(update={"base": settings.base(base)})
+        chosen = chosen.model_copy(update={"base": settings.base(base), "promotion": "manual"})
     used, pinned = method or chosen.method, settings.bases[chosen.base]
     mark = fingerprint(chosen, used, pinned.hash, data.content_hash)
     return Job(
@@ -64,14 +68,22 @@ def plan(
 
 
 @network_step("look for the fingerprint")
-def registered(job: Job) -> Registered | None:
-    """The version that was already trained from exactly this, if any."""
-    alike = [version for version in Store().by_fingerprint(job.task, job.fingerprint) if version.ready]
-    first = min(alike, key=lambda version: version.number, default=None)
-    if first is None:
+def registered(job: Job, first: str = "") -> Registered | None:
+    """The version that was already trained from exactly this, if any; what a kill left of it is mended before.
+
+    Args:
+        first: the flow run whose first or later attempt this is; where it was forced, its own version is meant.
+    """
+    store = Store()
+    alike = [version for version in store.by_fingerprint(job.task, job.fingerprint) if version.ready]
+    if not alike:
         return None
-    waits, refused = first.stage == "Staging", first.gate.verdict == "refused"
-    return Registered(number=first.number, run=first.run_id, refused=refused, waits=waits)
+    mend(store, job.task)
+    own = [version for version in alike if first and store.run(version.run_id).tags.get(FLOW_RUN) == first]
+    counts = own if own and job.forced else alike
+    found = store.version(job.task, min(version.number for version in counts))
+    waits, refused = found.stage == "Staging", found.gate.verdict == "refused"
+    return Registered(number=found.number, run=found.run_id, refused=refused, waits=waits, own=bool(own))
 
 
 @contextmanager
@@ -86,16 +98,6 @@ def alone(job: Job) -> Iterator[None]:
         yield
 
 
-@network_step("settle")
-def settle(job: Job, known: Registered | None) -> None:
-    """Close what a killed run of the same left behind: its MLflow run, and its folder."""
-    store = Store()
-    left = store.unfinished(job.task, job.fingerprint, socket.gethostname())
-    if left is not None:
-        store.end_run(left, "FINISHED" if known and left == known.run else "KILLED")
-    shutil.rmtree(job.folder, ignore_errors=True)
-
-
 @network_step("place the rows")
 def place_rows(job: Job) -> None:
     """The run's own copy of its rows: out of the workspace, or by their hash out of DVC's cache or a remote."""
@@ -108,50 +110,6 @@ def push_data(job: Job) -> None:
     data_by_hash.push(job.root, job.task, job.data.lock_entry)
 
 
-@network_step("open run")
-def open_run(job: Job, reasons: str = "") -> str:
-    """Start the MLflow run: parameters, dataset, tags and why; or go on with that of a run that was killed here."""
-    bases.ensure(job.root, job.params.base, job.base)
-    store, settings, host = Store(), job.params.settings(job.method), socket.gethostname()
-    left = store.unfinished(job.task, job.fingerprint, host)
-    if left is not None:
-        if left not in {version.run_id for version in store.by_fingerprint(job.task, job.fingerprint)}:
-            return left
-        store.end_run(left, "FINISHED")  # killed when its version was made: a forced run makes another
-    flat = {**settings.model_dump(mode="json", exclude={"training"}), **settings.training.model_dump(mode="json")}
-    name = f"{job.task}-{job.method}-{job.fingerprint[:8]}"
-    tags = {"preface.fingerprint": job.fingerprint, "preface.host": host, "preface.reasons": reasons}
-    run = store.start_run(job.task, name, tags, {"method": job.method, **flat})
-    store.log_dataset(run, job.task, job.data.dvc_md5, job.params.data.source, "training")
-    return run
-
-
-@contextmanager
-def closing(run: str) -> Iterator[None]:
-    """End the MLflow run: FINISHED, FAILED if its steps raise, KILLED if they were stopped from outside.
-
-    A store that is down does not hide why.
-    """
-    status, fault = "KILLED", ""
-    try:
-        yield
-        status = "FINISHED"
-    except Stopped:
-        raise
-    except Exception as error:
-        status, fault = "FAILED", f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        took = [(f"seconds/{name}", seconds, 0) for name, seconds in durations.get({}).items()]
-        try:
-            with undisturbed():  # cancelled by its own look, it may be sent the worker's signal too
-                Store().log_metrics(run, took)
-                Store().end_run(run, status, fault)
-        except StoreUnavailable:
-            if status == "FINISHED":
-                raise
-
-
 @step(name="train")
 def train_adapter(job: Job, run: str) -> Path:
     """Train, or go on from the checkpoint of an interrupted run; every step's figures go to MLflow."""
@@ -160,10 +118,10 @@ def train_adapter(job: Job, run: str) -> Path:
     from components import adapter_training
 
     base, examples = bases.of_job(job), read_examples(job.examples_folder)
-    checkpoint = job.folder / "checkpoint.safetensors"
-    with MetricLog(Store(), run) as metrics:
+    checkpoint = job.folder / CHECKPOINT
+    with MetricLog(Store(), run) as metrics, Watch(metrics) as observe:
         trained = adapter_training.train_adapter(
-            base, job.task, job.params, job.method, examples, checkpoint, observe=Watch(metrics)
+            base, job.task, job.params, job.method, examples, checkpoint, observe=observe
         )
         metrics({"train_seconds": trained.seconds, "best_validation_loss": trained.best_loss}, trained.best_step)
     file = job.folder / "adapter.safetensors"
@@ -186,12 +144,15 @@ def measure_baselines(job: Job) -> Path:
     return file
 
 
-@network_step("fetch the champion")
+@network_step("fetch the champion", seconds=None)  # its base may have to be fetched as well
 def champion(job: Job) -> Fetched | None:
-    """Today's Production version, fetched to be asked the candidate's test rows."""
+    """Today's Production version, fetched to be asked the candidate's test rows, and its base if that is another."""
     store = Store()
     found = look.current(store, job.task, "Production")
-    return fetched(store, found, job.folder / "champion") if found else None
+    if found is None:
+        return None
+    bases.obtain(job.root, found.tag("base_hash"))
+    return fetched(store, found, job.folder / "champion")
 
 
 def fetched(store: Store, version: Version, to: Path) -> Fetched:
@@ -221,10 +182,10 @@ def gate(job: Job, report_file: Path) -> Decision:
     report = report_in(report_file)
     baselines = {name: scored.metrics for name, scored in report.baselines.items()}
     decision = decide(report.candidate.metrics, baselines, report.in_production(), job.params.gate, report.unopposed())
-    create_table_artifact(
-        report_rows(report), key=f"report-{job.task}", description=f"{job.task}: scores on the test split"
-    )
-    create_markdown_artifact(gate_markdown(report, decision), key=f"gate-{job.task}", description=f"{job.task}: gate")
+    rows, page = report_rows(report), gate_markdown(report, decision)
+    with unharmed("the gate's page"):  # MLflow has both
+        create_table_artifact(rows, key=f"report-{job.task}", description=f"{job.task}: scores on the test split")
+        create_markdown_artifact(page, key=f"gate-{job.task}", description=f"{job.task}: gate")
     return decision
 
 

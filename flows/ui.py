@@ -15,7 +15,7 @@ from flows import places, services
 from flows.services import HOST, Service
 
 MLFLOW_PORT, PREFECT_PORT = 5000, 4200
-# What a server keeps in memory is forgotten when it restarts: whoever holds a place would lose it.
+# What a server keeps in memory is forgotten when it restarts: a place that was held then is never free again.
 LEASES = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
 
 

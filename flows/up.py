@@ -20,9 +20,12 @@ SECONDS = 240.0
 def up(root: Path) -> None:
     """Start everything and wait until it answers."""
     folder = root / places.STATION
-    if services.alive(folder):
+    there = dict(services.alive(folder))
+    if services.ITSELF in there:
         services.say("running already; `make down` stops it")
         return
+    if there:  # what keeps them was killed, and nobody looks after the schedules
+        services.stop_all(folder)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "station.log"
     with log.open("wb") as out:
@@ -34,16 +37,27 @@ def up(root: Path) -> None:
             stderr=out,
             start_new_session=True,
         )
+    try:
+        said = _until_ready(process, log)
+    except KeyboardInterrupt:
+        process.terminate()  # it stops what it started
+        process.wait()
+        raise
+    services.say(said.replace(services.READY, "").rstrip())
+    services.say(f"logs: {folder}; `make down` stops it, `preface schedule --list` says what runs when")
+
+
+def _until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
+    """What it said until everything ran."""
     deadline = time.monotonic() + SECONDS
-    while "(Ctrl-C stops)" not in (said := log.read_text(encoding="utf-8")):
+    while services.READY not in (said := log.read_text(encoding="utf-8")):
         if process.poll() is not None:
             raise SetupError(f"it ended: {said.strip().splitlines()[-1] if said.strip() else 'it said nothing'}")
         if time.monotonic() > deadline:
             services.stop(process.pid)
-            raise SetupError(f"it did not answer within {SECONDS:.0f} s; see {folder}")
+            raise SetupError(f"it did not answer within {SECONDS:.0f} s; see {log.parent}")
         time.sleep(0.2)
-    services.say(said.replace("(Ctrl-C stops)", "").rstrip())
-    services.say(f"logs: {folder}; `make down` stops it, `preface schedule --list` says what runs when")
+    return said
 
 
 def down(root: Path) -> None:

@@ -53,15 +53,15 @@ def status_row(status: Status, metric: str | None) -> Row:
     }
 
 
-def status_record(status: Status, metric: str | None, failure: Failure | None, now: datetime) -> Row:
-    """The same for alarms: how old what is in Production is, what was measured last, and what failed last."""
+def status_record(status: Status, row: Row, failure: Failure | None, now: datetime) -> Row:
+    """A task's row for alarms: how old what is in Production is, what was measured last, and what failed last."""
     live, newest = status.production, status.newest
     measured = None
     if live:
         rows, when, scores = scored.latest(live)
         measured = {"rows": rows, "when": when, "scores": scores}
     return {
-        **status_row(status, metric),
+        **row,
         "base_hash": live.tag("base_hash") if live else None,
         "age_days": round((now - live.created).total_seconds() / 86400, 3) if live else None,
         "measured": measured,
@@ -83,9 +83,13 @@ def _shouted(release: Release) -> Iterator[str]:
         yield f"BEFORE IT: {release.drift}"
 
 
-def untrained_row(task: str) -> Row:
+def untrained(task: str) -> Status:
     """A task that params.yaml names and the registry does not know yet."""
-    return {**status_row(Status(task, None, None, 0, None), None), "note": f"next: preface retrain {task}"}
+    return Status(task, None, None, 0, None)
+
+
+def untrained_row(task: str) -> Row:
+    return {**status_row(untrained(task), None), "note": f"next: preface retrain {task}"}
 
 
 def history_row(entry: Entry, live: bool) -> Row:

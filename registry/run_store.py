@@ -121,6 +121,11 @@ class RunStore:
                 self._client.set_tag(run_id, PREFIX + "error", error[:ERROR_LENGTH])
             self._client.set_terminated(run_id, status)
 
+    def tag_run(self, run_id: str, key: str, value: str) -> None:
+        """Set one tag of a run."""
+        with self._answering():
+            self._client.set_tag(run_id, key, value)
+
     def failures(self) -> dict[str, Failure]:
         """The last run of each task that failed, among the last thousand of all."""
         with self._answering():

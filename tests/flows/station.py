@@ -101,10 +101,12 @@ class Station:
                     continue
         return None
 
-    def preface(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def preface(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a command in the project, as somebody types it."""
         command = [sys.executable, "-m", "flows.cli", *arguments]
-        return subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=timeout
+        )
 
     @property
     def environment(self) -> dict[str, str]:

@@ -68,7 +68,7 @@ def test_schedules_are_told_in_words(schedule: Any, words: str) -> None:
 
 
 def synced(declared: Params, pool: str) -> dict[str, str]:
-    return {each.task: each.change for each in deployments.sync(declared, ROOT, pool)}
+    return {each.task: each.change for each in deployments.sync(declared, pool)}
 
 
 def there(pool: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+import yaml
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import Artifact, FlowRun, StateType
 
@@ -179,7 +180,7 @@ def test_a_forced_version_may_be_promoted_and_an_unforced_duplicate_not(
     assert (forced.result, forced.version) == ("Staged", 2)
     assert project.promote(2).stage == "Production"
 
-    monkeypatch.setattr(steps, "registered", lambda job: None)  # as two runs at once would both see it
+    monkeypatch.setattr(steps, "registered", lambda *_: None)  # as two runs at once would both see it
     twin = project.retrain()
 
     assert (twin.result, twin.version) == ("Duplicate", 3)
@@ -249,20 +250,28 @@ def test_a_task_may_promote_by_itself_and_later_candidates_meet_the_champion(pro
     on_its_own = project.report(3)
     assert on_its_own.champion is not None
     assert on_its_own.champion.predictions == met.champion.predictions, "it answered on another base than its own"
-    shutil.move(project.root / "bases" / "tiny", project.root / "elsewhere")
+    shutil.rmtree(project.root / "bases" / "tiny")  # as on a worker that never needed it
+    project.change("tasks.film.prefix.training.seed", 6)
+    assert project.retrain().result == "Staged"
+    assert project.report(4).champion.predictions == met.champion.predictions
+
+    shutil.rmtree(project.root / "bases" / "tiny")
+    params = (project.root / "params.yaml").read_text()
+    project.change("tasks.story.base", "other")
+    project.change("bases", {"other": yaml.safe_load(params)["bases"]["other"]})
     project.change("tasks.film.prefix.training.seed", 7)
     assert project.retrain().refused
-    assert project.gate(4)["checks"][1]["outcome"] == "champion not comparable"
-    assert "it needs the base tiny" in project.report(4).champion_reason
-    shutil.move(project.root / "elsewhere", project.root / "bases" / "tiny")
+    assert project.gate(5)["checks"][1]["outcome"] == "champion not comparable"
+    assert "it needs the base tiny" in project.report(5).champion_reason
+    (project.root / "params.yaml").write_text(params)
     project.change("tasks.film.base", "tiny")
 
     with (project.root / "film.csv").open("a", encoding="utf-8") as file:
         file.writelines(f"text {n} plain,mid\n" for n in range(200, 260))
     project.change("tasks.film.data.labels", ["neg", "pos", "mid"])
     assert project.retrain().refused
-    assert project.gate(5)["checks"][1]["outcome"] == "champion not comparable"
-    assert "it answers with the labels ['neg', 'pos']" in project.report(5).champion_reason
+    assert project.gate(6)["checks"][1]["outcome"] == "champion not comparable"
+    assert "it answers with the labels ['neg', 'pos']" in project.report(6).champion_reason
     assert look.current(project.store, "film", "Production").number == 1
 
 

@@ -177,7 +177,9 @@ def test_a_run_that_is_killed_is_started_again_and_goes_on_from_its_checkpoint(s
 
     [made] = station.project.store.versions("film")[before:]
     runs = [
-        run for run in station.project.mlflow_runs() if run.data.tags["preface.fingerprint"] == made.tag("fingerprint")
+        run
+        for run in station.project.mlflow_runs()
+        if run.data.tags.get("preface.fingerprint") == made.tag("fingerprint")
     ]
     assert [(run.info.run_id, run.info.status) for run in runs] == [(made.run_id, "FINISHED")]
     assert "going on from step" in (station.folder / "worker.log").read_text()
