@@ -117,6 +117,7 @@ def test_of_a_fleet_one_task_fails_alone_and_no_worker_prepares_anything(station
     assert "run failed" in station.awaited(lambda: [each for each in subjects(told) if "failed" in each])[0]
 
 
+@pytest.mark.slow
 def test_asked_again_it_does_nothing_and_says_so(station: Station) -> None:
     done = station.preface("retrain", "--all", "--tasks", "shop-[abc]")
 

@@ -63,7 +63,7 @@ def test_when_one_ends_by_itself_the_others_are_stopped(tmp_path: Path, free_por
 
 
 @pytest.mark.flow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_both_pages_answer_until_they_are_told_to_stop(
     tmp_path: Path, how: signal.Signals, free_port: Callable[[], int]
 ) -> None:

@@ -178,6 +178,7 @@ def test_down_stops_what_is_left_where_the_one_that_kept_it_was_killed(
     assert lives(stranger)
 
 
+@pytest.mark.slow
 def test_up_starts_all_of_it_anew_where_the_one_that_kept_it_was_killed(checkout: Checkout) -> None:
     assert checkout.make("up").returncode == 0
     were, (_, itself) = checkout.processes(), services.alive(checkout.folder)[0]

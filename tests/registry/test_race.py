@@ -47,6 +47,7 @@ def test_one_takes_effect_and_each_is_told_on_postgresql(
     assert (said["rounds"], said["told"]["won"], sum(said["told"].values())) == (5, 5, 40)
 
 
+@pytest.mark.slow
 def test_a_racer_that_is_killed_leaves_what_the_next_look_repairs(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
