@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,8 @@ def environment(root: Path, **more: str) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"sqlite:///{root}/.preface/mlflow.db",
         "PREFACE_BASES": str(root / "bases"),
         "PYTHONPATH": str(ROOT),
+        "PREFACE_ROOT": str(root),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         **{name: str(root / ".preface" / "dvc") for name in ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR")},
     }
     return os.environ | own | more

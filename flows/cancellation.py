@@ -1,7 +1,8 @@
 """Cancelling from inside: a training asks now and then whether somebody wants its run to stop.
 
 A run that a worker started is stopped from outside, by a signal. One that a command runs in its own process is nobody's
-child: Prefect marks it as cancelling and nothing more happens, unless it looks for itself. A run may well get both.
+child: Prefect marks it as cancelling and nothing more happens, unless it looks for itself. So is one whose worker was
+killed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from components.errors import Stopped
 if TYPE_CHECKING:
     from components.training import Observe
 
-SECONDS_BETWEEN = 3.0
+SECONDS_BETWEEN, GRACE = 3.0, 5.0
 _log = logging.getLogger("preface.cancellation")
 
 
@@ -41,6 +42,8 @@ class Watch:
         context = FlowRunContext.get()
         # A temporary server shows nobody a button to cancel with.
         self._run = context.flow_run.id if context and context.flow_run and "PREFECT_API_URL" in os.environ else None
+        # A worker that lives is the one to stop it, and says afterwards that it was cancelled.
+        self._grace = GRACE if "PREFECT__FLOW_RUN_ID" in os.environ else 0.0
         self._observe, self._over, self._cancelled = observe, threading.Event(), threading.Event()
 
     def __enter__(self) -> Self:
@@ -59,6 +62,7 @@ class Watch:
     def _ask(self, run: UUID) -> None:
         while not self._over.wait(SECONDS_BETWEEN):
             if is_cancelled(run):
+                self._over.wait(self._grace)
                 self._cancelled.set()
                 return
 

@@ -29,6 +29,7 @@ STOP_SECONDS = 10.0
 START_SECONDS = 180.0
 RESTART_SECONDS = 5.0
 LOOK_SECONDS = 0.3
+GONE = 0.0  # when a process began that is not there any more
 LIST, ITSELF = "services.json", "itself"
 READY = "everything runs; Ctrl-C stops it"
 T = TypeVar("T")
@@ -236,16 +237,16 @@ def _note(running: Mapping[Service, subprocess.Popen[bytes]], folder: Path) -> N
 def _began(pid: int) -> float:
     try:
         process = psutil.Process(pid)
-        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        return GONE if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     except psutil.NoSuchProcess:
-        return 0.0
+        return GONE
 
 
 def alive(folder: Path) -> list[tuple[str, int]]:
     """Name and pid of what ``serve`` started here and still runs, itself first."""
     try:
         said = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        return [(one["name"], one["pid"]) for one in said if _began(one["pid"]) == one["began"]]
+        return [(one["name"], one["pid"]) for one in said if _began(one["pid"]) == one["began"] != GONE]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
@@ -254,7 +255,7 @@ def port_of(folder: Path, name: str) -> int | None:
     """Where a service that ``serve`` started here answers; None if it does not run any more, or not yet."""
     try:
         said = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        [one] = [one for one in said if one["name"] == name and _began(one["pid"]) == one["began"]]
+        [one] = [one for one in said if one["name"] == name and _began(one["pid"]) == one["began"] != GONE]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return int(one["port"]) if Service(name, one["port"], ()).answers else None

@@ -5,6 +5,7 @@ and lives:
 
     {"step": "train", "edge": "before"}    SIGKILL when the step begins ("after": when its body is done)
     {"seconds": 2.5}                       SIGKILL so long after the process began
+    {"store": "set_stage", "edge": "after"}    SIGKILL before or after the first call of this method of the store
     {"record": "FILE"}                     no kill: the name of every step that begins, a line each
 """
 
@@ -34,6 +35,9 @@ def obey(order: dict[str, Any]) -> None:
         timer.daemon = True
         timer.start()
         return
+    if "store" in order:
+        kill_at_store(order["store"], order["edge"])
+        return
     from flows import step as steps
 
     plain = steps.step
@@ -57,6 +61,19 @@ def obey(order: dict[str, Any]) -> None:
         return made
 
     steps.step = mortal
+
+
+def kill_at_store(name: str, edge: str) -> None:
+    from registry.store import Store
+
+    whole = getattr(Store, name)
+
+    def mortal(*args: Any, **kwargs: Any) -> None:
+        if edge == "after":
+            whole(*args, **kwargs)
+        die()
+
+    setattr(Store, name, mortal)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ class Station:
         request = urllib.request.Request(f"{self.api}/{path}", data, headers, method=method)
         for wait in (1, 2, 4, 8):
             try:
-                with urllib.request.urlopen(request, timeout=20) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     said = answer.read()
                 return json.loads(said) if said else None
             except urllib.error.HTTPError as error:
@@ -64,6 +64,16 @@ class Station:
         found: list[Any] = self.ask("flow_runs/filter", {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_DESC"})
         return found if deployment else []
 
+    def all_runs(self) -> dict[str, list[Any]]:
+        """Every task's runs, oldest first, in few questions."""
+        found: list[Any] = []
+        while page := self.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC", "offset": len(found)}):
+            found += page
+        runs: dict[str, list[Any]] = {}
+        for run in found:
+            runs.setdefault(str(run["parameters"].get("task")), []).append(run)
+        return runs
+
     def start(self, task: str, **parameters: Any) -> str:
         """Start a run now; its id."""
         body = {"parameters": parameters, "idempotency_key": str(uuid.uuid4())}
@@ -77,13 +87,13 @@ class Station:
         """The run, once it has ended."""
         return self.awaited(lambda: found if (found := self.run(run_id))["state_type"] in ENDED else None)
 
-    def awaited(self, look: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    def awaited(self, look: Callable[[], Any], seconds: float = SECONDS, every: float = 0.3) -> Any:
         """What ``look`` finds, once it finds something."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := look():
                 return found
-            time.sleep(0.3)
+            time.sleep(every)
         logs = {path.name: path.read_text()[-3000:] for path in self.folder.glob("*.log")}
         pytest.fail(f"nothing within {seconds} s; {self.said()[-2000:]} {logs}")
 

@@ -110,6 +110,34 @@ def test_the_server_has_what_is_declared_and_nothing_that_was(on_server: str) ->
 
 
 @pytest.mark.flow
+def test_the_pool_names_no_folder_and_no_python_of_this_machine(on_server: str) -> None:
+    from flows.prefect_server import asking
+
+    synced(declared(), "anywhere")
+    with asking() as client:
+        found = client.read_work_pool("anywhere")
+
+    said = found.base_job_template["variables"]["properties"]
+    assert said["command"]["default"] == "python -m flows.engine"
+    assert str(ROOT) not in str(found.base_job_template)
+    assert sys.prefix not in str(found.base_job_template)
+
+
+@pytest.mark.flow
+def test_a_deployment_whose_trigger_was_cut_off_is_registered_again(on_server: str) -> None:
+    from flows.prefect_server import asking
+
+    said = declared(one={"interval": "1h"})
+    synced(said, "cut")
+    with asking() as client:
+        client.delete_resource_owned_automations(f"prefect.deployment.{there('cut')['one'].id}")
+
+    assert synced(said, "cut") == {"one": "changed"}
+    assert synced(said, "cut") == {"one": "unchanged"}
+    synced(declared(), "cut")
+
+
+@pytest.mark.flow
 def test_prefect_deploy_of_the_written_file_registers_the_same(on_server: str, tmp_path: Path) -> None:
     said = declared(one={"interval": "1h"}, two={"cron": "0 3 * * *", "timezone": "Europe/Berlin", "paused": True})
     synced(said, "both")

@@ -10,6 +10,7 @@ import itertools
 import json
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,9 @@ from tests.flows.station import ENDED, Station, keeping
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(3600)]
 Project = Any  # tests/flows/conftest.py; test modules are not packages
 EDGES, MOMENTS = ("before", "after"), 20
-CASES = 60  # as many tasks as there may be cases
+# What registering, promoting and ending a run write, each of it in the middle of a step.
+CALLS = ("register", "set_stage", "set_alias", "tag_version", "append_release", "tag_task", "untag_task", "end_run")
+CASES = 80  # as many tasks as there may be cases
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def settled(station: Station, tasks: list[str], seconds: float = 1800) -> dict[s
     """The states of every task's runs, oldest first, once nothing more is to come."""
 
     def over() -> dict[str, list[str]] | None:
-        found = {task: station.runs(task)[::-1] for task in tasks}
+        found = {task: runs for task, runs in station.all_runs().items() if task in tasks}
         waiting = [
             run
             for runs in found.values()
@@ -96,7 +99,7 @@ def settled(station: Station, tasks: list[str], seconds: float = 1800) -> dict[s
         ]
         return None if waiting else {task: [run["state_name"] for run in runs] for task, runs in found.items()}
 
-    return dict(station.awaited(over, seconds))
+    return dict(station.awaited(over, seconds, every=3))
 
 
 def violations(project: Project, task: str) -> list[str]:
@@ -157,6 +160,47 @@ def test_killed_at_random_moments_every_task_ends_with_one_version(
     assert killed >= MOMENTS / 2, states
     assert {found[-1] for found in states.values()} <= {"Promoted", "Unchanged"}
     assert all_violations(station, [rehearsal, *asked]) == []
+
+
+def test_killed_at_what_a_run_writes_to_the_store_every_task_ends_with_one_version(
+    station: Station, orders: Path, cases: Iterator[str], record_property: Callable[[str, object], None]
+) -> None:
+    asked = {next(cases): {"store": name, "edge": edge} for name, edge in itertools.product(CALLS, EDGES)}
+    for task, order in asked.items():
+        start(station, orders, task, order)
+    states = settled(station, list(asked))
+
+    record_property("killed", len(asked))
+    assert {task: found[0] for task, found in states.items()} == dict.fromkeys(asked, "Crashed"), "each was killed"
+    assert {found[-1] for found in states.values()} <= {"Promoted", "Unchanged"}
+    assert all_violations(station, list(asked)) == []
+
+
+def test_a_forced_run_that_is_killed_when_its_version_is_made_makes_no_second(
+    station: Station, orders: Path, cases: Iterator[str]
+) -> None:
+    task = next(cases)
+    assert station.ended(station.start(task))["state_name"] == "Promoted"
+    run = start(station, orders, task, {"step": "register", "edge": "after"}, force=True)
+    states = settled(station, [task])
+
+    assert station.run(run)["state_name"] == "Crashed"
+    assert states[task] == ["Promoted", "Crashed", "Promoted"]
+    assert [version.number for version in station.project.store.versions(task)] == [1, 2]
+
+
+def test_a_run_by_hand_that_is_killed_is_told_and_not_started_again(station: Station, cases: Iterator[str]) -> None:
+    task = next(cases)
+    command = [sys.executable, "-m", "flows.cli", "retrain", task]
+    with (station.root / "hand.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=station.root, env=station.environment, stdout=log, stderr=log)
+    by_hand = {"flow_runs": {"deployment_id": {"is_null_": True}, "state": {"type": {"any_": ["RUNNING"]}}}}
+    [run] = station.awaited(lambda: station.ask("flow_runs/filter", by_hand))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    assert station.awaited(lambda: station.run(run["id"])["state_type"] == "CRASHED", seconds=300)
+    assert station.runs(task) == []
 
 
 def worker_of(station: Station) -> psutil.Process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import StateType
@@ -196,6 +197,28 @@ def test_a_champion_that_was_exchanged_after_it_was_fetched_is_not_compared_with
 
     with pytest.raises(ArtifactError, match=f"film@1 is registered as {'0' * 64}"):
         project.retrain()
+
+
+def test_a_page_that_prefect_does_not_take_costs_no_training(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("planted")
+
+    monkeypatch.setattr(steps, "create_table_artifact", refused)
+
+    assert project.retrain().result == "Staged"
+    assert project.mlflow_runs()[0].info.status == "FINISHED"
+
+
+def test_a_store_that_is_away_when_the_mlflow_run_ends_hides_no_version(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        failing("end_run", away, patch, times=1)
+        assert project.retrain().result == "Staged"
+    assert project.mlflow_runs()[0].info.status == "RUNNING"
+
+    assert project.retrain().result == "Unchanged"
+    assert project.mlflow_runs()[0].info.status == "FINISHED"
 
 
 def test_a_run_that_was_killed_with_its_version_made_lends_no_forced_one_its_name(project: Project) -> None:

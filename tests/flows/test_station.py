@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -200,6 +201,16 @@ def test_a_run_that_is_cancelled_stops_at_once_and_registers_nothing(station: St
     assert not process.is_running()
     assert len(station.project.store.versions("film")) == before
     station.awaited(lambda: station.project.mlflow_runs()[-1].info.status == "KILLED")
+
+
+def test_what_a_schedule_trained_is_made_again_with_workspace_and_cache_gone(station: Station) -> None:
+    for folder in ("data/prepared", "data/raw", ".dvc/cache"):
+        shutil.rmtree(station.root / folder)
+
+    done = station.preface("reproduce", "film@2")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "identical bit by bit" in done.stdout
 
 
 def test_down_stops_all_of_it_and_nothing_else(station: Station) -> None:
