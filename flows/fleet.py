@@ -40,7 +40,7 @@ from flows.reason_steps import Cause
 from flows.rescue import AGAIN, rescue
 from flows.step import network_step, step
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS, SECONDS_A_TASK = 1.0, 0.02  # a look reads every run: a thousand are looked at every 20 s
 SOURCE_RETRIES = (1, 4, 16)  # seconds before each, as steps that ask the network have it
 NOT_STARTED = "NotStarted"
 
@@ -132,7 +132,7 @@ def follow(mark: str, tasks: list[str], done: Callable[[Ended], Ended], tick: Ca
             if task not in ended:
                 ended[task] = done(_ended(task, run))
                 log.info("%s: %s (%d of %d)", task, ended[task].result, len(ended), len(tasks))
-        time.sleep(LOOK_SECONDS)
+        time.sleep(max(LOOK_SECONDS, len(tasks) * SECONDS_A_TASK))
     return list(ended.values())
 
 

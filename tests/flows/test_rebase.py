@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(3600)]
 Project = Any  # tests/flows/conftest.py; test modules are not packages
 ROOT = Path(__file__).parents[2]
 NAME = "smollm2-135m"
+FOLDER = bases_folder(ROOT) / NAME  # now, since a project's own is another
 TASKS = ("film", "story")
 CHANGE = 1.02  # what every weight of the last norm is multiplied with
 
@@ -47,7 +48,7 @@ def next_base(of: Path, to: Path) -> None:
 
 def real(project: Project) -> tuple[str, str]:
     """Make the project's two tasks ones of real reviews on the real base; the names of that and of the one after it."""
-    source = bases_folder(ROOT) / NAME
+    source = FOLDER
     project.change("bases", {NAME: {"source": str(source), "hash": hash_base(source).value}})
     next_base(source, project.root / "sources" / "next")
     declared = yaml.safe_load((project.root / "params.yaml").read_text())
