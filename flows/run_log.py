@@ -15,6 +15,7 @@ import os
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 from prefect.logging.handlers import PrefectConsoleHandler
@@ -103,6 +104,7 @@ def shorten() -> None:
     """From now on one line for each record of a run."""
     if "PREFECT_LOGGING_LEVEL" in os.environ:
         return
+    import_module("prefect.main")  # which sets Prefect's logging up, and would do so later over what is said here
     for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):
             handler.setFormatter(OneLine())

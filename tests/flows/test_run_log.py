@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -65,3 +67,13 @@ def test_whoever_sets_prefects_level_gets_prefects_own_log(monkeypatch: pytest.M
 
     assert not handler.filters
     assert not isinstance(handler.formatter, run_log.OneLine)
+
+
+def test_it_stays_so_in_a_process_that_imports_the_flow_afterwards() -> None:
+    code = (
+        "import logging; from flows import run_log; run_log.shorten(); import flows.retrain;"
+        "print([type(each.formatter).__name__ for each in logging.getLogger().handlers])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+    assert done.stdout == "['OneLine']\n", done.stderr
