@@ -103,7 +103,7 @@ class Station:
     def process(self, run_id: str) -> psutil.Process | None:
         """The process that works on a run."""
         for process in psutil.process_iter(["cmdline"]):
-            if "flows.engine" in (process.info["cmdline"] or ()):
+            if "engine" in " ".join(process.info["cmdline"] or ()):  # of flows/, or the mortal one
                 try:
                     if process.environ().get("PREFECT__FLOW_RUN_ID") == run_id:
                         return process
