@@ -122,6 +122,19 @@ def versions(root: Path) -> dict[str, int]:
     return {task: len(store.versions(task)) for task in store.tasks()}
 
 
+def tell(said: dict[str, Any], file: Path) -> None:
+    """Print figures, and keep them with when and on what they were taken."""
+    libraries = {name: installed(name) for name in ("prefect", "mlflow", "dvc", "torch")}
+    whole = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **said,
+        "versions": libraries | {"python": platform.python_version()},
+        "hardware": f"{cpu_kind(CPUINFO)}, {os.cpu_count()} cores",
+    }
+    file.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(whole, indent=1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, nargs="+", default=[10, 30, 100])
@@ -130,19 +143,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as room:
         sizes = [measure(Path(room), tasks, given.steps) for tasks in given.tasks]
     said = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "workers": WORKERS,
         "steps": given.steps,
         "sizes": sizes,
         "wall a task, over that of the fewest": [
             round(size["wall a task"] / sizes[0]["wall a task"], 3) for size in sizes
         ],
-        "versions": {name: installed(name) for name in ("prefect", "mlflow", "dvc", "torch")}
-        | {"python": platform.python_version()},
-        "hardware": f"{cpu_kind(CPUINFO)}, {os.cpu_count()} cores",
     }
-    RESULTS.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(said, indent=1))
+    tell(said, RESULTS)
 
 
 if __name__ == "__main__":

@@ -11,23 +11,18 @@ which they are due. The share is of a training that takes three minutes.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 from benchmarks import tiny_project
-from benchmarks.fleet import asked, moment, two_workers
-from components.machine import CPUINFO, cpu_kind
+from benchmarks.fleet import asked, moment, tell, two_workers
 
 RESULTS = Path(__file__).parent / "results" / "orchestration.json"
 TRAINING = 180.0
@@ -123,7 +118,6 @@ def main() -> None:
     overhead = medians[FLOW] - medians[DIRECT]
     whole = overhead + medians["worker: due to start"]
     said = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "rounds": given.rounds,
         "seconds, median": {name: round(value, 3) for name, value in medians.items()},
         "seconds, most": {name: round(max(seconds), 3) for name, seconds in took.items()},
@@ -133,12 +127,8 @@ def main() -> None:
             "with the start by a worker": round(whole, 3),
             "share of a training of three minutes": round(whole / TRAINING, 4),
         },
-        "versions": {name: installed(name) for name in ("prefect", "mlflow", "dvc", "torch")}
-        | {"python": platform.python_version()},
-        "hardware": f"{cpu_kind(CPUINFO)}, {os.cpu_count()} cores",
     }
-    RESULTS.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(said, indent=1))
+    tell(said, RESULTS)
 
 
 if __name__ == "__main__":
