@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -150,6 +151,8 @@ def servable(station: Station, number: int) -> None:
 
     report = station.project.report(number)
     asked = read_examples(station.root / "data" / "prepared" / "film").of("test")[:5]
-    model = mlflow.pyfunc.load_model(f"models:/film/{number}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of MLflow, about the type hint of its own interface
+        model = mlflow.pyfunc.load_model(f"models:/film/{number}")
     answers = model.predict(pd.DataFrame({"text": [row.text for row in asked]}))
     assert list(answers["answer"]) == report.candidate.predictions[:5]
