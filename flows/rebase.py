@@ -171,6 +171,7 @@ def _back(store: StoreProtocol, root: Path, task: str, reason: str) -> str:
             f"{version.name} needs the base {version.tag('base')} ({version.tag('base_hash')}), which params.yaml does"
             " not declare any more; put it back under bases"
         )
+    redeclared(root / "params.yaml", task, names[0])  # as in ``settle``
     moved = lifecycle.rollback(store, task, target, reason=reason, base_hash=version.tag("base_hash"))
     declare_base(root / "params.yaml", task, names[0])
     announce.moved(moved)
