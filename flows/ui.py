@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from components.errors import PrefaceError, SetupError
 from flows import places, services
 from flows.services import HOST, Service
+from registry import schema
 
 MLFLOW_PORT, PREFECT_PORT = 5000, 4200
 # What a server keeps in memory is forgotten when it restarts: a place that was held then is never free again.
@@ -28,7 +29,9 @@ def pages(
     if not store.startswith(("http://", "https://")):
         # The store's own artifact folder is read in place; nothing is proxied, so no second folder appears.
         mlflow = ("-m", "mlflow", "ui", "--backend-store-uri", store, "--no-serve-artifacts", "--workers", "1")
-        found.append(Service("MLflow", mlflow_port, (*mlflow, "--host", HOST, "--port", str(mlflow_port))))
+        command = (*mlflow, "--host", HOST, "--port", str(mlflow_port))
+        # Its tables first: the server and the first run of a worker would make them at the same time.
+        found.append(Service("MLflow", mlflow_port, command, first=lambda: schema.ensure(store)))
     if "PREFECT_API_URL" not in environment:
         prefect = ("-m", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
         found.append(Service("Prefect", prefect_port, prefect, LEASES))

@@ -16,22 +16,26 @@ from components.errors import RegistryError, SetupError
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 PATIENCE = 10  # seconds for a database server's first word
+MAKING = 0x70726566616365  # the number of the lock under which a database's tables are made: "preface"
 # What ``mlflow server --default-artifact-root`` reads too. MLflow's own client, at a database, does not.
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 # PostgreSQL, on a connection that it will not grant however often one asks. The driver passes no code on.
 _REFUSALS = ("password authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
 
-def reach(uri: str) -> None:
+def reach(uri: str) -> bool:
     """Fail at once where a database cannot be opened: MLflow would try ten times, for over a minute and a half.
 
+    Returns:
+        Whether MLflow's tables are there. Tracking servers are not asked: theirs are.
+
     Raises:
-        SQLAlchemyError, OSError: what opening it raised. Tracking servers are not asked.
+        SQLAlchemyError, OSError: what opening it raised.
         SetupError: the driver is not installed.
         RegistryError: the database refuses whoever asks.
     """
     if not _is_database(uri):
-        return
+        return True
     url = sqlalchemy.make_url(uri)
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +44,10 @@ def reach(uri: str) -> None:
     except ImportError as error:
         raise SetupError(f"{public(uri)} needs the driver {error.name}; install it with pip") from error
     try:
-        sqlalchemy.inspect(engine).has_table("experiments")
+        with engine.begin() as connection:
+            if url.get_backend_name() == "postgresql":  # wait for whoever is making them (schema.py)
+                connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": MAKING})
+            return sqlalchemy.inspect(connection).has_table("experiments")
     except sqlalchemy.exc.OperationalError as error:
         said = one_line(error.orig or error)
         if not any(refusal in said for refusal in _REFUSALS):

@@ -8,7 +8,6 @@ one line. MLflow would try a dead server for minutes; here it is seconds, unless
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
 import time
@@ -25,7 +24,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from components.errors import NotFound, StoreUnavailable
-from registry import address, faults, records
+from registry import address, faults, records, schema
 from registry.protocol import Failure, Run
 from registry.releases import PREFIX
 
@@ -48,10 +47,8 @@ class RunStore:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
         self.uri = tracking_uri or mlflow.get_tracking_uri()
-        # Said once and better by the exception: MLflow would print a traceback first, and its schema's every step.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        schema.ensure(self.uri)
         with self._answering():
-            address.reach(self.uri)
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.uri)
             self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)

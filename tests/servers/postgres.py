@@ -115,3 +115,12 @@ def postgres(_postgres_server: str, _postgres_template: str) -> Iterator[str]:
     _execute(_postgres_server, f"CREATE DATABASE {name} TEMPLATE {_postgres_template}")
     yield _postgres_server + name
     _execute(_postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_postgres(_postgres_server: str) -> Iterator[str]:
+    """The address of a database in which nobody has made MLflow's tables."""
+    name = f"empty_{uuid.uuid4().hex}"
+    _execute(_postgres_server, f"CREATE DATABASE {name}")
+    yield _postgres_server + name
+    _execute(_postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
