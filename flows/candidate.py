@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -18,11 +19,13 @@ from components.evaluation import leading_metric
 from components.fingerprint import RECIPE
 from components.machine import Machine
 from components.params import MethodName, TaskParams
-from components.report import Report
 from flows.data_step import DataVersion
 from flows.job import Imported
 from registry.lifecycle import git_commit
 from registry.manifest import BasePin, CodePin, DataPin, Draft, Manifest, Shape
+
+if TYPE_CHECKING:
+    from components.report import Report  # it brings torch
 
 # Those whose version can change an adapter, and those whose version can change its scores alone.
 SHAPING = ("torch", "transformers", "tokenizers", "safetensors", "numpy")

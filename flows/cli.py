@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from components.errors import PrefaceError
-from flows import cli_check, cli_look, cli_make, cli_move, cli_run
+from flows import cli_check, cli_look, cli_make, cli_move, cli_run, collector
 
 
 class _InOrder(click.Group):
@@ -61,6 +61,7 @@ for _command in (
 
 def main(arguments: list[str] | None = None) -> Any:
     """The entry of the console script."""
+    collector.spare()
     try:
         return preface.main(arguments, prog_name="preface")
     except PrefaceError as error:

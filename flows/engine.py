@@ -12,7 +12,7 @@ import runpy
 from pathlib import Path
 
 from components.errors import ParamsError
-from flows import places
+from flows import collector, places
 
 # A log of many runs is for programs: each line one JSON object (``run_log.JsonLine``).
 JSON_LINES = {
@@ -37,6 +37,7 @@ def prepare() -> Path:
 
 def main() -> None:
     """Run the flow run that Prefect's variables name."""
+    collector.spare()
     prepare()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
 

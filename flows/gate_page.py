@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from components.evaluation import Scored
 from components.gates import Decision
-from components.report import Report
+
+if TYPE_CHECKING:
+    from components.report import Report  # it brings torch
 
 
 def report_rows(report: Report) -> list[dict[str, str]]:

@@ -17,8 +17,7 @@ from components.data import read_examples
 from components.errors import NotFound, SourceError
 from components.fingerprint import settings_fingerprint
 from components.reasons import Origin, Verdict, Watched
-from components.report import scores
-from flows import bases, contest, slots, steps
+from flows import bases, slots, steps
 from flows.job import Job, Registered
 from flows.step import network_step
 from registry import look, scored
@@ -78,6 +77,9 @@ def watched(job: Job) -> Watched | None:
 
 def _ask(job: Job, version: Version) -> dict[str, float]:
     """The version's scores on today's test rows; none where it cannot be asked, which is told and is no reason."""
+    from components.report import scores  # torch comes with them: a run that only looks needs none
+    from flows import contest
+
     store = Store()
     with slots.training_slot():
         steps.place_rows.fn(job)

@@ -74,6 +74,14 @@ def test_what_promotion_needs_is_light(tmp_path: Path, module: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("module", ["flows.retrain", "flows.fleet", "flows.rebase", "flows.deployments"])
+def test_a_run_that_finds_nothing_to_do_needs_no_torch(tmp_path: Path, module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{'torch', 'transformers'}} & set(sys.modules)))"
+    done = _clean(tmp_path, code)
+
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
 @pytest.mark.parametrize("path", FILES, ids=MODULES)
 def test_a_module_is_one_screenful_of_thoughts(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

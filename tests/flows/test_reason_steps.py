@@ -11,9 +11,9 @@ import pytest
 import yaml
 from prefect.client.schemas.objects import StateType
 
+import components.report
 from components.data import read_examples
 from components.report import scores
-from flows import reason_steps
 from flows.endings import outcome_of
 from flows.job import Outcome
 from flows.reason_steps import Cause
@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seen.append(found["accuracy"])
         return found
 
-    monkeypatch.setattr(reason_steps, "scores", counted)
+    monkeypatch.setattr(components.report, "scores", counted)
     return seen
 
 
