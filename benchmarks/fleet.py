@@ -138,7 +138,7 @@ def tell(said: dict[str, Any], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, nargs="+", default=[10, 30, 100])
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=3000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as room:
         sizes = [measure(Path(room), tasks, given.steps) for tasks in given.tasks]

@@ -66,7 +66,8 @@ def prepare(
         bases = sorted({settings.base for settings in chosen.values()})
         going = ["--keep-going"] if keep_going else []
         dvc(root, ["repro", *going, *(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)], say)
-        return {task: _version(root, task) for task in chosen}
+        entries = _lock_entries(root, list(chosen))
+        return {task: _version(root, task, entry) for task, entry in entries.items()}
 
 
 def prepare_each(
@@ -121,17 +122,24 @@ def lock_entry(root: Path, task: str) -> dict[str, Any]:
     Raises:
         DataError: the task was never prepared.
     """
+    return _lock_entries(root, [task])[task]
+
+
+def _lock_entries(root: Path, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Those of many tasks. The file is read once: of a hundred tasks that takes a second."""
+    task = ", ".join(tasks)
     try:
-        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-        return {stage: stages[stage] for stage in (f"fetch@{task}", f"prepare@{task}")}
+        stages, found = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"], {}
+        for task in tasks:
+            found[task] = {stage: stages[stage] for stage in (f"fetch@{task}", f"prepare@{task}")}
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise DataError(
             f"dvc.lock has no complete entry of {task!r} ({error}); run `preface prepare {task}`"
         ) from error
+    return found
 
 
-def _version(root: Path, task: str) -> DataVersion:
-    entry = lock_entry(root, task)
+def _version(root: Path, task: str, entry: dict[str, Any]) -> DataVersion:
     report = read_report(root / "data" / "prepared" / task)
     return DataVersion(task, report["content_hash"], entry[f"prepare@{task}"]["outs"][0]["md5"], entry)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 import pytest
 
 from components.errors import Stopped
-from flows.cancellation import Watch, undisturbed
+from flows.cancellation import GRACE, Watch, undisturbed
 
 
 class Terminated(Exception):
@@ -84,3 +85,35 @@ def test_a_training_that_nobody_can_cancel_passes_its_figures_on(monkeypatch: py
     watch._cancelled.set()
     with pytest.raises(Stopped, match="cancelled at step 4"):
         watch({"loss": 0.5}, 4)
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize("by_worker", [False, True])
+def test_a_run_that_nobody_can_stop_from_outside_stops_itself(
+    on_server: str, monkeypatch: pytest.MonkeyPatch, by_worker: bool
+) -> None:
+    """One that a command runs in its own process; and one whose worker was killed, after what a worker would need."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+    from prefect.states import Cancelling
+
+    @flow
+    def training() -> float:
+        with get_client(sync_client=True) as client, Watch(lambda figures, step: None) as watch:
+            client.set_flow_run_state(flow_run.id, Cancelling(), force=True)
+            began = time.monotonic()
+            for step in range(1500):
+                try:
+                    watch({"loss": 1.0}, step)
+                except Stopped:
+                    return time.monotonic() - began
+                time.sleep(0.01)
+        return float("inf")
+
+    if by_worker:
+        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "of a worker that is gone")
+    seconds = training()
+
+    assert (seconds > GRACE) is by_worker
+    assert seconds < 10
