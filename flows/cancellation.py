@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from types import FrameType
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
@@ -48,7 +49,8 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._run is not None:
-            threading.Thread(target=self._ask, args=(self._run,), daemon=True).start()
+            # In this run's context, which says where its server is: a new thread has none.
+            threading.Thread(target=copy_context().run, args=(self._ask, self._run), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
