@@ -1,6 +1,7 @@
 """What every test may use: tiny real bases, a web site, a bucket, servers, and an environment that reaches no other.
 
-Knows nothing of Preface itself: the bases are saved by transformers, as anybody's would be.
+Knows nothing of Preface itself, but for how its processes spare Python's collector: the bases are saved by
+transformers, as anybody's would be.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from flows import collector
 from tests.servers.listener import listening
 
 # Fixtures that are too long for this page.
@@ -66,6 +68,8 @@ for _name in (
     "AWS_MAX_ATTEMPTS",
 ):
     os.environ.pop(_name, None)
+
+collector.spare()
 
 TinyBase = Callable[..., Path]
 

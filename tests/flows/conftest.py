@@ -198,12 +198,19 @@ def planless_api(
 
 @pytest.fixture
 def on_server(planless_api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Its address, and this process asks it."""
+    """Its address, and this process asks it.
+
+    A process has one thread that sends events, and it stays with the server that it first sent to: it is emptied and
+    ended on both sides, or every later test would go on sending its events to this server when it is gone.
+    """
+    from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.setenv("PREFECT_API_URL", planless_api)
+    EventsWorker.drain_all()
     with temporary_settings({PREFECT_API_URL: planless_api}):
         yield planless_api
+        EventsWorker.drain_all()
 
 
 @pytest.fixture(scope="session")
