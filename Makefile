@@ -11,6 +11,8 @@ export DO_NOT_TRACK ?= true
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export DVC_NO_ANALYTICS ?= 1
+# Bytecode of 2.5 GB, most of which is never imported, took more than a minute. Python writes it where it imports.
+export PIP_NO_COMPILE ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-all test slow lint ui up down clean lock

@@ -135,7 +135,7 @@ def _scratch(root: Path, task: str, lock: Mapping[str, Any], beside: Path) -> It
         ) from error
     read = (_SETTING.fullmatch(line) for line in dvc(root, ["config", "--list"]))
     settings = {found[1]: found[2] for found in read if found}
-    cache = dvc(root, ["cache", "dir"])[-1]
+    cache = settings.get("cache.dir", str(root.resolve() / ".dvc" / "cache"))
     urls = {
         key.removeprefix("remote.").removesuffix(".url"): _PASSWORD.sub("", value)
         for key, value in settings.items()

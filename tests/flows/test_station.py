@@ -96,21 +96,6 @@ def test_the_worker_s_log_is_json_that_says_what_each_line_is_about(station: Sta
     assert ended[0].items() >= about.items()
 
 
-def test_an_event_starts_the_task_that_it_is_about(station: Station) -> None:
-    event = {
-        "id": "11111111-1111-4111-8111-111111111111",
-        "occurred": "2026-01-01T00:00:00Z",
-        "event": "preface.data.updated",
-        "resource": {"prefect.resource.id": "preface.task.story"},
-        "payload": {},
-    }
-    assert station.runs("story") == []
-    station.ask("events", [event])
-
-    run = station.awaited(lambda: station.runs("story", "COMPLETED", "FAILED"))[0]
-    assert (run["state_name"], run["parameters"]["cause"]) == ("Staged", "event")
-
-
 def test_a_schedule_that_changes_pauses_or_goes_leaves_nothing_behind(station: Station) -> None:
     change = station.project.change
     deployment = station.deployment("film")["id"]
@@ -149,6 +134,21 @@ def test_a_schedule_that_changes_pauses_or_goes_leaves_nothing_behind(station: S
     declared["tasks"]["film"] = film
     file.write_text(yaml.safe_dump(declared))
     station.awaited(lambda: station.deployment("film"))
+
+
+def test_an_event_starts_the_task_that_it_is_about(station: Station) -> None:
+    event = {
+        "id": "11111111-1111-4111-8111-111111111111",
+        "occurred": "2026-01-01T00:00:00Z",
+        "event": "preface.data.updated",
+        "resource": {"prefect.resource.id": "preface.task.story"},
+        "payload": {},
+    }
+    assert station.runs("story") == []
+    station.ask("events", [event])
+
+    run = station.awaited(lambda: station.runs("story", "COMPLETED", "FAILED"))[0]
+    assert (run["state_name"], run["parameters"]["cause"]) == ("Staged", "event")
 
 
 def slow(station: Station, seed: int, steps: int) -> None:

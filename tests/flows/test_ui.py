@@ -62,8 +62,8 @@ def test_when_one_ends_by_itself_the_others_are_stopped(tmp_path: Path, free_por
     assert (tmp_path / "broken.log").read_text() == "no such store\n"
 
 
-@pytest.mark.flow
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_up.py starts the same pages, with all the rest
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_both_pages_answer_until_they_are_told_to_stop(
     tmp_path: Path, how: signal.Signals, free_port: Callable[[], int]
 ) -> None:
