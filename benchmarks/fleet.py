@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -122,9 +122,9 @@ def versions(root: Path) -> dict[str, int]:
     return {task: len(store.versions(task)) for task in store.tasks()}
 
 
-def tell(said: dict[str, Any], file: Path) -> None:
+def tell(said: dict[str, Any], file: Path, of: Sequence[str] = ("prefect", "mlflow", "dvc", "torch")) -> None:
     """Print figures, and keep them with when and on what they were taken."""
-    libraries = {name: installed(name) for name in ("prefect", "mlflow", "dvc", "torch")}
+    libraries = {name: installed(name) for name in of}
     whole = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **said,

@@ -50,17 +50,24 @@ class Decoder:
             Final hidden states [B, T, H], meaningless at padded places. A row with prefix of P tokens that has read n
             tokens used positions P..P+n-1, whatever the padding.
         """
-        columns = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)  # [1, T]
+        return self._run(counts, ids.shape[1], input_ids=ids)
+
+    def read_states(self, states: Tensor, counts: Tensor) -> Tensor:
+        """The same of vectors [B, T, H] in place of tokens."""
+        return self._run(counts, states.shape[1], inputs_embeds=states)
+
+    def _run(self, counts: Tensor, width: int, **given: Tensor) -> Tensor:
+        columns = torch.arange(width, device=counts.device).unsqueeze(0)  # [1, T]
         real = (columns < counts.unsqueeze(1)).long()
         self.mask = torch.cat([self.mask, real], dim=1)
         # A padded place repeats its row's last position: never attended to, it must not pass a learned table's end.
         steps = torch.minimum(columns, (counts - 1).clamp(min=0).unsqueeze(1))
         output = self.base.model.base_model(
-            input_ids=ids,
             attention_mask=self.mask,
             position_ids=self.position.unsqueeze(1) + steps,
             past_key_values=self.cache,
             use_cache=True,
+            **given,
         )
         self.position = self.position + counts
         hidden: Tensor = output.last_hidden_state

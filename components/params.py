@@ -83,12 +83,23 @@ class PrefixParams(Record):
     """Prefix tuning (Li and Liang 2021, arXiv:2101.00190): keys and values of P tokens in every layer.
 
     ``reparameterization`` is the width of the feed-forward network that makes them in training, null for none.
+    ``layers`` trains those of the last so many layers alone, null all of them: less work a step (docs/experiments.md).
     """
 
     virtual_tokens: Count = 20
     init: Literal["text", "random"] = "text"
     reparameterization: Count | None = None
+    # Left out where it says nothing, as it was before there was such a setting: fingerprints stay what they were.
+    layers: Count | None = Field(default=None, exclude_if=lambda layers: layers is None)
     training: PrefixTraining = PrefixTraining()
+
+    @model_validator(mode="after")
+    def _begun_from_text(self) -> Self:
+        if self.layers and self.init != "text":
+            raise ValueError(
+                f"layers is {self.layers} and init {self.init!r}: what is not trained must begin from text"
+            )
+        return self
 
 
 class BaselineParams(Record):

@@ -24,8 +24,10 @@ from components.checkpoint import Progress, load_checkpoint, save_checkpoint
 from components.decoder import KEPT_PER_READ, Decoder, by_length, logits
 from components.errors import Diverged, TrainingError
 from components.kv_prefix import KVPrefix, PrefixRows
+from components.last_layer import narrowed
 from components.methods import Method
 from components.params import TrainingParams
+from components.upper_layers import UpperLayers
 
 VALIDATION_TOKENS = 4096
 # A run has diverged when its recent training loss is above twice the loss it began with, plus one nat.
@@ -76,18 +78,19 @@ def train(
     began = time.monotonic()
     parameters = list(method.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    upper = upper_layers(base, method, [*rows, *validation])
     progress = Progress.fresh()
     if checkpoint is not None and checkpoint.exists():
         progress = load_checkpoint(checkpoint, method, optimizer, settings)
         log.info("%s: going on from step %d of %d", title, progress.step, settings.steps)
     if progress.step == 0:
-        _judge(base, method, validation, progress, observe)
+        _judge(base, method, validation, progress, observe, upper)
     batches = _steps(rows, settings, skip=progress.step)
     with tqdm(total=settings.steps, initial=progress.step, desc=title, unit="step", disable=None) as bar:
         while progress.step < settings.steps and progress.stale < settings.patience:
             step_began = time.monotonic()
             rate = learning_rate(progress.step, settings)
-            loss, tokens = _step(base, method, optimizer, next(batches), rate, settings)
+            loss, tokens = optimizer_step(base, method, optimizer, next(batches), rate, settings, upper)
             progress.step += 1
             progress.tokens += tokens
             progress.losses = [*progress.losses, loss][-RECENT_STEPS:]
@@ -98,7 +101,7 @@ def train(
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", validation=f"{progress.best_loss:.3f}")
             if progress.step % settings.evaluate_every == 0 or progress.step == settings.steps:
-                current = _judge(base, method, validation, progress, observe)
+                current = _judge(base, method, validation, progress, observe, upper)
                 if bar.disable:
                     log.info("%s: step %d of %d, loss %.3f, validation loss %.3f (best %.3f)",
                              title, progress.step, settings.steps, loss, current, progress.best_loss)  # fmt: skip
@@ -116,6 +119,15 @@ def train(
         seconds=time.monotonic() - began,
         tokens=progress.tokens,
     )
+
+
+def upper_layers(base: Base, method: Method, rows: Sequence[TrainingRow]) -> UpperLayers | None:
+    """What the layers that the method leaves alone make of the rows, if there are such layers."""
+    if not method.frozen_layers:
+        return None
+    with torch.no_grad():
+        prefix = method.prefix(base)
+    return UpperLayers.above(base, method.frozen_layers, prefix, [row.ids for row in rows])
 
 
 def learning_rate(step: int, settings: TrainingParams) -> float:
@@ -140,13 +152,21 @@ def check_rows(base: Base, rows: Sequence[TrainingRow], virtual_tokens: int) -> 
         )
 
 
-def row_losses(base: Base, prefix: KVPrefix, rows: Sequence[TrainingRow]) -> tuple[Tensor, int]:
+def row_losses(
+    base: Base, prefix: KVPrefix, rows: Sequence[TrainingRow], upper: UpperLayers | None = None
+) -> tuple[Tensor, int]:
     """Summed negative log-likelihood of the rows' labels (a scalar), and how many label tokens there are.
 
-    The head, the widest matrix of a small model, runs at label positions alone.
+    The head, the widest matrix of a small model, runs at label positions alone, and so does the last feed-forward
+    network. With ``upper`` the layers below are not run at all.
     """
     ids, counts, places, labels = collate(rows, base)
-    hidden = Decoder.behind(base, PrefixRows.broadcast(prefix, len(rows))).read(ids, counts)
+    front = PrefixRows.broadcast(prefix, len(rows))
+    with narrowed(base, places):
+        if upper:
+            hidden = upper.read(front, [row.ids for row in rows])
+        else:
+            hidden = Decoder.behind(base, front).read(ids, counts)
     at_labels = hidden.flatten(0, 1)[places]  # [N, H]
     return cross_entropy(logits(base, at_labels), labels, reduction="sum"), len(labels)
 
@@ -163,13 +183,14 @@ def _steps(rows: Sequence[TrainingRow], settings: TrainingParams, skip: int) -> 
         epoch += 1
 
 
-def _step(
+def optimizer_step(
     base: Base,
     method: Method,
     optimizer: torch.optim.Optimizer,
     micro_batches: Sequence[Sequence[TrainingRow]],
     rate: float,
     settings: TrainingParams,
+    upper: UpperLayers | None = None,
 ) -> tuple[float, int]:
     """One optimizer step; the mean loss over its label tokens, and the real tokens it read."""
     for group in optimizer.param_groups:
@@ -178,7 +199,7 @@ def _step(
     label_tokens = sum(len(row.target) for batch in micro_batches for row in batch)
     total = 0.0
     for batch in micro_batches:
-        loss, _ = row_losses(base, method.prefix(base), batch)
+        loss, _ = row_losses(base, method.prefix(base), batch, upper)
         (loss / label_tokens).backward()  # type: ignore[no-untyped-call]
         total += loss.item()
     mean = total / label_tokens
@@ -194,14 +215,19 @@ def _step(
 
 @torch.no_grad()
 def _judge(
-    base: Base, method: Method, validation: Sequence[TrainingRow], progress: Progress, observe: Observe | None
+    base: Base,
+    method: Method,
+    validation: Sequence[TrainingRow],
+    progress: Progress,
+    observe: Observe | None,
+    upper: UpperLayers | None,
 ) -> float:
     """Validation loss; keeps the state if it is the best so far."""
     prefix = method.prefix(base)
     total, count = 0.0, 0
     kept = prefix.length // KEPT_PER_READ
     for batch in by_length([len(row.ids) + kept for row in validation], VALIDATION_TOKENS):
-        loss, labels = row_losses(base, prefix, [validation[i] for i in batch])
+        loss, labels = row_losses(base, prefix, [validation[i] for i in batch], upper)
         total, count = total + loss.item(), count + labels
     mean = total / count
     if not math.isfinite(mean):

@@ -3,6 +3,9 @@
 Without reparameterization the keys and values are the parameters. With it, a feed-forward network of one table of P
 vectors makes what is ADDED to the first keys and values; its last layer begins at zero, so that both forms begin at the
 same prefix. The network is folded away when the adapter is saved.
+
+With ``layers`` only the last so many layers are trained; below them the keys and values of the task text stay, so that
+what those layers make of a row need not be computed twice. What is saved is a whole prefix all the same.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from components.base_model import Base
+from components.errors import ParamsError
 from components.kv_prefix import KVPrefix
 from components.methods.text import repeated_ids
 from components.params import TaskParams
@@ -19,12 +23,20 @@ RANDOM_SCALE = 0.02
 
 
 class PrefixTuning(nn.Module):
-    """table: [P, L*2*Hkv*D] in PEFT's layout, float32; network: [P, H'] -> the same, or none."""
+    """table: [P, k*2*Hkv*D] in PEFT's layout, float32, of the k layers that are trained; network: [P, H'] -> the same,
+    or none; below: [P, (L-k)*2*Hkv*D], which stays."""
 
-    def __init__(self, base: Base, table: Tensor, width: int | None, generator: torch.Generator) -> None:
+    def __init__(
+        self, base: Base, whole: Tensor, width: int | None, generator: torch.Generator, layers: int | None = None
+    ) -> None:
         super().__init__()
         self.shape = base.shape
+        self.frozen_layers = base.shape.layers - (layers or base.shape.layers)
         self.network: nn.Sequential | None = None
+        columns = self.frozen_layers * 2 * base.shape.kv_heads * base.shape.head_size
+        below, table = whole[:, :columns], whole[:, columns:].clone()
+        if columns:
+            self.register_buffer("below", below.clone())
         if width is None:
             self.table = nn.Parameter(table)
             return
@@ -48,13 +60,22 @@ class PrefixTuning(nn.Module):
         else:
             columns = base.shape.layers * 2 * base.shape.kv_heads * base.shape.head_size
             table = RANDOM_SCALE * torch.randn(settings.virtual_tokens, columns, generator=generator)
-        return cls(base, table, settings.reparameterization, generator)
+        if settings.layers and settings.layers > base.shape.layers:
+            raise ParamsError(
+                f"prefix.layers is {settings.layers}, the base {base.name} has {base.shape.layers} layers; "
+                "leave it out to train them all"
+            )
+        return cls(base, table, settings.reparameterization, generator, settings.layers)
 
-    def _whole(self) -> Tensor:
+    def _trained(self) -> Tensor:
         if self.network is None:
             return self.table
         added: Tensor = self.network(self.seeds)
         return self.get_buffer("start_table") + added
+
+    def _whole(self) -> Tensor:
+        trained = self._trained()
+        return torch.cat([self.get_buffer("below"), trained], dim=1) if self.frozen_layers else trained
 
     def prefix(self, base: Base) -> KVPrefix:
         """Read off the table, through the network where there is one."""

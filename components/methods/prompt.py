@@ -19,7 +19,9 @@ COMMON_TOKENS = 5000
 
 
 class PromptTuning(nn.Module):
-    """weight: the soft prompt [P, H], float32."""
+    """weight: the soft prompt [P, H], float32. Every layer's keys and values follow from it."""
+
+    frozen_layers = 0
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()

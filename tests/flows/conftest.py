@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ class Project:
         return {str(artifact.key): artifact for artifact in found}
 
 
-OpenProject = Callable[[Path], AbstractContextManager[Project]]
+OpenProject = Callable[..., AbstractContextManager[Project]]
 
 
 @pytest.fixture(scope="session")
@@ -249,25 +250,46 @@ def _own_dvc_folders(patch: pytest.MonkeyPatch, folder: Path) -> None:
         patch.setenv(name, str(folder / name.lower()))
 
 
-def _forget_store() -> None:
-    """A Store points MLflow in this process at itself; whoever comes after should find it as it was."""
-    import mlflow
+def _move_addresses(database: Path, old: str, new: str) -> None:
+    """MLflow's database holds where files are, in full."""
+    with closing(sqlite3.connect(database)) as opened, opened:
+        for (table,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for _, column, *_ in opened.execute(f'PRAGMA table_info("{table}")').fetchall():
+                opened.execute(
+                    f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) WHERE instr("{column}", ?)',
+                    (old, new, old),
+                )
 
+
+def _forget_store() -> None:
+    """A Store points MLflow in this process at itself; whoever comes after should find it as it was.
+
+    MLflow also remembers where a run's files are, by the run: in a copied project the same run has them elsewhere.
+    """
+    import mlflow
+    from mlflow.tracking._tracking_service import utils
+
+    utils._artifact_repos_cache.clear()
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
 
 
 @pytest.fixture(scope="session")
 def open_project(_prepared_project: Path, prefect_server: None) -> OpenProject:
-    """Make a folder a copy of the prepared project, and this process one that works there and waits for no retry."""
+    """Make a folder a copy of the prepared project, and this process one that works there and waits for no retry.
+
+    ``open_project(folder, like)``: a copy of the project in ``like``, with the versions that it has.
+    """
     from prefect import Task
 
     from flows import evaluate_steps, import_steps, reason_steps, run_steps, steps
 
     @contextmanager
-    def at(folder: Path) -> Iterator[Project]:
+    def at(folder: Path, like: Path | None = None) -> Iterator[Project]:
         root = folder / "project"
-        shutil.copytree(_prepared_project, root)
+        shutil.copytree(like or _prepared_project, root)
+        if like:
+            _move_addresses(root / ".preface" / "mlflow.db", str(like), str(root))
         with pytest.MonkeyPatch.context() as patch:
             rooms = (steps, run_steps, reason_steps, evaluate_steps, import_steps)
             for step in {id(each): each for room in rooms for each in vars(room).values()}.values():

@@ -33,20 +33,25 @@ UNREACHABLE = [{"metric": "accuracy", "direction": "higher", "threshold": 2.0}]
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on a step of training is a failure."""
-    monkeypatch.setattr("components.training._step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("components.training.optimizer_step", lambda *_: pytest.fail("it trained"))
 
 
-def with_two_versions(project: Project) -> Project:
-    """Their gates compared them with nothing; the first went into Production since."""
-    assert project.retrain().result == project.retrain(method="prompt").result == "Staged"
-    project.promote(1)
-    return project
+@pytest.fixture(scope="module")
+def made(open_project: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with two versions, to be copied. Their gates compared them with nothing; the first went into Production
+    since."""
+    with open_project(tmp_path_factory.mktemp("made")) as project:
+        assert project.retrain().result == project.retrain(method="prompt").result == "Staged"
+        project.promote(1)
+        root: Path = project.root
+    return root
 
 
 @pytest.fixture
-def two(project: Project) -> Project:
-    """A project with two versions, of this test alone."""
-    return with_two_versions(project)
+def two(open_project: Any, made: Path, tmp_path: Path) -> Iterator[Project]:
+    """Such a project of this test alone."""
+    with open_project(tmp_path, made) as project:
+        yield project
 
 
 def evaluate(project: Project, which: object) -> Outcome:
@@ -197,10 +202,10 @@ def test_killed_after_the_report_was_stored_the_old_verdict_counts(two: Project,
 
 
 @pytest.fixture(scope="class")
-def shared(open_project: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def shared(open_project: Any, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The same for a class of tests that leaves it as it was."""
-    with open_project(tmp_path_factory.mktemp("two")) as project:
-        yield with_two_versions(project)
+    with open_project(tmp_path_factory.mktemp("two"), made) as project:
+        yield project
 
 
 class TestRefusals:

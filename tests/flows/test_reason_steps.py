@@ -66,7 +66,7 @@ def warned() -> Iterator[Callable[[], list[str]]]:
 
 def no_training(patch: pytest.MonkeyPatch) -> None:
     """From now on a step of training is a failure."""
-    patch.setattr("components.training._step", lambda *_: pytest.fail("it trained"))
+    patch.setattr("components.training.optimizer_step", lambda *_: pytest.fail("it trained"))
 
 
 def run(project: Project, cause: Cause = "schedule", task: str = "film") -> Outcome:

@@ -34,7 +34,7 @@ STEPS = 20
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on a step of training is a failure."""
-    monkeypatch.setattr("components.training._step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("components.training.optimizer_step", lambda *_: pytest.fail("it trained"))
 
 
 def answered(project: Project, task: str = "film") -> pd.DataFrame:

@@ -25,13 +25,13 @@ TRIES = 4
 def steps_trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with every step of training."""
     seen: list[int] = []
-    step = training._step
+    step = training.optimizer_step
 
     def counted(*arguments: Any) -> tuple[float, int]:
         seen.append(1)
         return step(*arguments)
 
-    monkeypatch.setattr(training, "_step", counted)
+    monkeypatch.setattr(training, "optimizer_step", counted)
     return seen
 
 

@@ -158,6 +158,7 @@ def test_down_stops_just_what_up_started(checkout: Checkout, stranger: psutil.Pr
     assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "nothing was running\n", "")
 
 
+@pytest.mark.slow
 def test_down_stops_what_is_left_where_the_one_that_kept_it_was_killed(
     checkout: Checkout, stranger: psutil.Process
 ) -> None:

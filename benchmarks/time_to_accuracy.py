@@ -1,0 +1,145 @@
+"""Seconds of training until the validation split is answered so well, by Preface and by PEFT with its Trainer.
+
+    python -m benchmarks.time_to_accuracy ours:prefix ours:prefix,layers=15 peft:prefix --seeds 0 1 2
+
+An arm is who trains, the method, and settings other than params.yaml's. The clock runs while an arm trains, the making
+of what it keeps included; it stands while weights are loaded and while the split is answered, every so many steps, by
+the same code for both. The test split is never read. Writes benchmarks/results/time-to-accuracy.json if ``--keep``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from benchmarks import peft_side
+from benchmarks.fleet import tell
+from benchmarks.train import LIBRARIES, ROOT, Bench
+from components import methods
+from components.batches import epoch_batches
+from components.data import read_examples
+from components.inference import answer, from_artifact
+from components.params import MethodName, TaskParams
+from components.report import wording
+from components.training import learning_rate, optimizer_step, upper_layers
+
+RESULTS = Path(__file__).parent / "results" / "time-to-accuracy.json"
+WANTED = (0.88, 0.90)
+Curve = list[tuple[float, int, float]]  # seconds, steps, accuracy
+Look = Callable[[float, int, torch.Tensor], None]
+
+
+def settings_of(task: TaskParams, method: MethodName, text: str, seed: int) -> TaskParams:
+    """The task with an arm's own settings: ``layers=15,steps=200``; the method's, or else its training's."""
+    whole = task.model_dump()
+    own = whole[method]
+    own["training"]["seed"] = seed
+    for name, value in (pair.split("=") for pair in text.split(",") if pair):
+        place = own["training"] if name in own["training"] else own
+        place[name] = json.loads(value)
+    return task.model_validate(whole)
+
+
+def by_us(bench: Bench, task: TaskParams, method: MethodName, every: int, look: Look) -> None:
+    settings = task.settings(method).training
+    began = time.perf_counter()
+    made = methods.build(bench.base, task, method)
+    optimizer = torch.optim.AdamW(
+        list(made.parameters()), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    upper = upper_layers(bench.base, made, bench.rows)
+    spent, epoch, step = time.perf_counter() - began, 0, 0
+    while True:
+        for batches in epoch_batches(bench.rows, settings, epoch):
+            began = time.perf_counter()
+            optimizer_step(bench.base, made, optimizer, batches, learning_rate(step, settings), settings, upper)
+            spent += time.perf_counter() - began
+            step += 1
+            if step % every == 0 or step == settings.steps:
+                look(spent, step, made.folded())
+            if step == settings.steps:
+                return
+        epoch += 1
+
+
+def by_peft(bench: Bench, task: TaskParams, method: MethodName, every: int, look: Look) -> None:
+    settings = task.settings(method).training
+    began = time.perf_counter()
+    torch.manual_seed(settings.seed)
+    model = peft_side.model_of(bench.base, task, method, task.settings(method).virtual_tokens)
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            nonlocal began
+            if state.global_step % every == 0 or state.global_step == settings.steps:
+                spent = time.perf_counter() - began
+                look(spent, state.global_step, model.prompt_encoder.default.embedding.weight.detach().float())
+                began = time.perf_counter() - spent
+
+    peft_side.trainer(bench.base, model, bench.rows, settings, settings.steps, Clock()).train()
+    bench.base.model.eval()
+
+
+def curve(arm: str, name: str, seed: int, every: int) -> Curve:
+    """What one arm reaches when."""
+    who, _, rest = arm.partition(":")
+    kind, _, own = rest.partition(",")
+    method: MethodName = "prompt" if kind == "prompt" else "prefix"
+    bench = Bench.of(name, 8)
+    task = settings_of(bench.task, method, own, seed)
+    rows = read_examples(ROOT / "data" / "prepared" / name).of("validation")
+    texts, targets = [row.text for row in rows], [row.target for row in rows]
+    template = wording(task)
+    found: Curve = []
+
+    def look(seconds: float, step: int, table: torch.Tensor) -> None:
+        said = answer(bench.base, from_artifact(bench.base, method, table), template, texts, task.max_new_tokens)
+        right = statistics.fmean(one == other for one, other in zip(said, targets, strict=True))
+        found.append((round(seconds, 2), step, round(right, 4)))
+        print(f"{arm} seed {seed}: {seconds:.1f} s, step {step}, {right:.4f}", file=sys.stderr, flush=True)
+
+    (by_us if who == "ours" else by_peft)(bench, task, method, every, look)
+    return found
+
+
+def first(curve: Curve, wanted: float) -> float | None:
+    """Seconds until so much was right for the first time; None if it never was."""
+    return next((seconds for seconds, _, right in curve if right >= wanted), None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arms", nargs="+")
+    parser.add_argument("--task", default="movie-sentiment")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--keep", action="store_true")
+    given = parser.parse_args()
+    found: dict[str, dict[str, Any]] = {arm: {"curves": []} for arm in given.arms}
+    for seed in given.seeds:
+        for arm in given.arms:
+            found[arm]["curves"].append(curve(arm, given.task, seed, given.every))
+    for said in found.values():
+        for wanted in WANTED:
+            said[f"seconds to {wanted}"] = [first(each, wanted) for each in said["curves"]]
+        said["best"] = [max(right for _, _, right in each) for each in said["curves"]]
+        if not given.keep:
+            said.pop("curves")
+    whole = {"task": given.task, "split": "validation", "seeds": given.seeds, "arms": found}
+    if given.keep:
+        tell(whole, RESULTS, LIBRARIES)
+    else:
+        print(json.dumps(whole, indent=1))
+
+
+if __name__ == "__main__":
+    main()

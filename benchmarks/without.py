@@ -1,0 +1,67 @@
+"""Our training step with one exact saving switched off: the same loss and gradient, by more work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import DynamicCache
+
+from components import training
+from components.base_model import Base
+from components.batches import TrainingRow, collate
+from components.decoder import Decoder, logits
+from components.kv_prefix import KVPrefix, PrefixRows, layers_of
+
+Step = Callable[[Sequence[TrainingRow]], None]
+Switch = Callable[[int], AbstractContextManager[object]]  # of the rows in a batch
+SHARED = "soft prompt once a step"
+
+
+def _head_everywhere(_: int) -> AbstractContextManager[object]:
+    def row_losses(base: Base, prefix: KVPrefix, rows: Sequence[TrainingRow]) -> tuple[Tensor, int]:
+        ids, counts, places, labels = collate(rows, base)
+        with training.narrowed(base, places):
+            hidden = Decoder.behind(base, PrefixRows.broadcast(prefix, len(rows))).read(ids, counts)
+        scores = logits(base, hidden).flatten(0, 1)[places]
+        return cross_entropy(scores, labels, reduction="sum"), len(labels)
+
+    return patch.object(training, "row_losses", row_losses)
+
+
+def _whole_last_layer(_: int) -> AbstractContextManager[object]:
+    return patch.object(training, "narrowed", lambda base, places: nullcontext())
+
+
+@contextmanager
+def _prompt_in_each_row(rows: int) -> Iterator[None]:
+    def from_embeddings(base: Base, embeddings: Tensor) -> KVPrefix:
+        each = embeddings.to(base.device, base.dtype).expand(rows, -1, -1)
+        cache = DynamicCache()
+        base.model.base_model(inputs_embeds=each, past_key_values=cache, use_cache=True)
+        keys, values = zip(*layers_of(cache), strict=True)
+        return KVPrefix(torch.stack(keys).mean(1), torch.stack(values).mean(1))
+
+    with patch.object(KVPrefix, "from_embeddings", staticmethod(from_embeddings)):
+        yield
+
+
+SWITCHES: dict[str, Switch] = {
+    "head at labels alone": _head_everywhere,
+    "last feed-forward at labels alone": _whole_last_layer,
+    SHARED: _prompt_in_each_row,
+}
+
+
+def switched_off(switch: Switch, step: Step) -> Step:
+    """The step as it would be without that saving."""
+
+    def dearer(rows: Sequence[TrainingRow]) -> None:
+        with switch(len(rows)):
+            step(rows)
+
+    return dearer
