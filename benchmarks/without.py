@@ -23,7 +23,7 @@ SHARED = "soft prompt once a step"
 
 
 def _head_everywhere(_: int) -> AbstractContextManager[object]:
-    def row_losses(base: Base, prefix: KVPrefix, rows: Sequence[TrainingRow]) -> tuple[Tensor, int]:
+    def row_losses(base: Base, prefix: KVPrefix, rows: Sequence[TrainingRow], _: object = None) -> tuple[Tensor, int]:
         ids, counts, places, labels = collate(rows, base)
         with training.narrowed(base, places):
             hidden = Decoder.behind(base, PrefixRows.broadcast(prefix, len(rows))).read(ids, counts)

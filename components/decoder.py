@@ -35,9 +35,9 @@ class Decoder:
     position: Tensor
 
     @classmethod
-    def behind(cls, base: Base, rows: PrefixRows) -> Decoder:
-        """Rows that have seen their prefix and no text yet."""
-        return cls(base, rows.cache(), rows.mask(), rows.lengths)
+    def behind(cls, base: Base, rows: PrefixRows, once: bool = False) -> Decoder:
+        """Rows that have seen their prefix and no text yet. ``once``: they are read once and not gone on with."""
+        return cls(base, rows.standing_cache() if once else rows.cache(), rows.mask(), rows.lengths)
 
     def read(self, ids: Tensor, counts: Tensor) -> Tensor:
         """Read further tokens.

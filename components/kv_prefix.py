@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from components.base_model import Base
 from components.base_support import KVShape
@@ -156,10 +157,30 @@ class PrefixRows:
         """A new cache that holds the prefixes and grows with what is run behind them."""
         return DynamicCache([(keys, values) for keys, values in zip(self.keys, self.values, strict=True)])
 
+    def standing_cache(self) -> DynamicCache:
+        """One that holds the prefixes and keeps nothing else: for one reading, whose layers may be run twice."""
+        cache = self.cache()
+        cache.layers = [_StandingLayer.of(keys, values) for keys, values in layers_of(cache)]
+        return cache
+
     def mask(self) -> Tensor:
         """[B, P], 1 where a column holds a virtual token of the row, 0 in its padding."""
         columns = torch.arange(self.keys.shape[3], device=self.keys.device)
         return (columns >= (self.keys.shape[3] - self.lengths).unsqueeze(1)).long()
+
+
+class _StandingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    kept: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, keys: Tensor, values: Tensor) -> _StandingLayer:
+        layer = cls()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = layer.kept = keys, values
+        return layer
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.kept[0], key_states], dim=-2), torch.cat([self.kept[1], value_states], dim=-2)
 
 
 def _pad_front(prefix: KVPrefix, length: int) -> KVPrefix:

@@ -45,6 +45,7 @@ class TrainingParams(Record):
     """The loop's settings. Steps count optimizer steps of ``batch_size * accumulate`` rows.
 
     Twice the steps of half the rows did better than 200 of 16 in about the same time (docs/experiments.md).
+    ``recompute`` keeps no activations for the gradient but makes them again: less memory, a third more work.
     """
 
     steps: Count = 400
@@ -57,6 +58,7 @@ class TrainingParams(Record):
     evaluate_every: Count = 50
     patience: Count = 4
     seed: Annotated[int, Field(ge=0)] = 0
+    recompute: bool = Field(default=False, exclude_if=lambda on: not on)  # as with PrefixParams.layers
 
 
 class PromptTraining(TrainingParams):

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from components.kv_prefix import KVPrefix, PrefixRows
 from components.last_layer import narrowed
 from components.methods import Method
 from components.params import TrainingParams
+from components.recompute import recomputed
 from components.upper_layers import UpperLayers
 
 VALIDATION_TOKENS = 4096
@@ -166,7 +168,7 @@ def row_losses(
         if upper:
             hidden = upper.read(front, [row.ids for row in rows])
         else:
-            hidden = Decoder.behind(base, front).read(ids, counts)
+            hidden = Decoder.behind(base, front, once=True).read(ids, counts)
     at_labels = hidden.flatten(0, 1)[places]  # [N, H]
     return cross_entropy(logits(base, at_labels), labels, reduction="sum"), len(labels)
 
@@ -199,7 +201,8 @@ def optimizer_step(
     label_tokens = sum(len(row.target) for batch in micro_batches for row in batch)
     total = 0.0
     for batch in micro_batches:
-        loss, _ = row_losses(base, method.prefix(base), batch, upper)
+        with recomputed(base) if settings.recompute else nullcontext():
+            loss, _ = row_losses(base, method.prefix(base), batch, upper)
         (loss / label_tokens).backward()  # type: ignore[no-untyped-call]
         total += loss.item()
     mean = total / label_tokens

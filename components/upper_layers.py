@@ -95,7 +95,7 @@ class UpperLayers:
             below = self._below([rows[number] for number in absent])
             hidden[torch.tensor(absent, device=hidden.device), : below.shape[1]] = below
         with _from_layer(self.base, self.first):
-            return Decoder.behind(self.base, front).read_states(hidden, counts)
+            return Decoder.behind(self.base, front, once=True).read_states(hidden, counts)
 
     @torch.no_grad()
     def _below(self, rows: Sequence[Ids]) -> Tensor:

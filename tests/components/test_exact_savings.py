@@ -12,7 +12,9 @@ import peft
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import without
 from components import training
 from components.base_hash import hash_base
 from components.base_model import Base, load
@@ -22,7 +24,7 @@ from components.kv_prefix import KVPrefix, PrefixRows
 from components.last_layer import narrowed
 from components.methods.prefix import PrefixTuning
 from components.methods.prompt import PromptTuning
-from components.training import row_losses
+from components.recompute import recomputed
 from tests.conftest import KINDS
 
 VIRTUAL = 5
@@ -46,10 +48,16 @@ def table_of(base: Base, method: str) -> Tensor:
     return torch.randn(VIRTUAL, width, generator=generator)
 
 
+def method_of(base: Base, method: str, table: Tensor) -> PromptTuning | PrefixTuning:
+    if method == "prompt":
+        return PromptTuning(table.clone())
+    return PrefixTuning(base, table.clone(), None, torch.Generator())
+
+
 def ours(base: Base, method: str, table: Tensor) -> tuple[float, Tensor]:
     """Mean loss over label tokens, and its gradient."""
-    made = PromptTuning(table.clone()) if method == "prompt" else PrefixTuning(base, table.clone(), None, None)  # type: ignore[arg-type]
-    loss, labels = row_losses(base, made.prefix(base), ROWS)
+    made = method_of(base, method, table)
+    loss, labels = training.row_losses(base, made.prefix(base), ROWS)
     (loss / labels).backward()  # type: ignore[no-untyped-call]
     [parameter] = made.parameters()
     assert parameter.grad is not None
@@ -89,17 +97,50 @@ def test_the_gradient_is_peft_s_own(base: Base, method: str) -> None:
     assert_near(gradient, their_gradient)
 
 
+@pytest.mark.parametrize("saving", sorted(without.SWITCHES))
 @pytest.mark.parametrize("method", ["prompt", "prefix"])
-def test_the_last_layer_narrowed_to_the_labels_gives_the_same(
-    base: Base, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_saving_changes_nothing_and_does_less(base: Base, method: str, saving: str) -> None:
+    """The same switches by which the benchmark tells what each of them brings."""
     table = table_of(base, method)
-    loss, gradient = ours(base, method, table)
-    monkeypatch.setattr(training, "narrowed", lambda *_: nullcontext())
-    whole, its_gradient = ours(base, method, table)
+    loss, gradient, work = *ours(base, method, table), FlopCounterMode(display=False)
+    with work:
+        ours(base, method, table)
+    with without.SWITCHES[saving](len(ROWS)):
+        whole, its_gradient = ours(base, method, table)
+        with FlopCounterMode(display=False) as dearer:
+            ours(base, method, table)
 
     assert loss == pytest.approx(whole, rel=1e-6)
     assert_near(gradient, its_gradient)
+    if method == "prompt" or saving != without.SHARED:
+        assert work.get_total_flops() < dearer.get_total_flops()
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_activations_made_again_give_the_same_gradient_and_are_not_kept(base: Base, method: str) -> None:
+    """PEFT's prefix tuning raises where gradient checkpointing is asked for."""
+    table = table_of(base, method)
+    kept: dict[bool, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[again] += tensor.numel()
+        return tensor
+
+    gradients = {}
+    for again in (False, True):
+        kept[again] = 0
+        made = method_of(base, method, table)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            prefix = made.prefix(base)
+            with recomputed(base) if again else nullcontext():
+                loss, labels = training.row_losses(base, prefix, ROWS)
+        (loss / labels).backward()  # type: ignore[no-untyped-call]
+        [parameter] = made.parameters()
+        gradients[again] = parameter.grad
+
+    assert torch.equal(gradients[True], gradients[False])  # type: ignore[arg-type]
+    assert kept[True] < 0.8 * kept[False], "one of two layers is made again"
+    assert all("forward" not in vars(module) for module in base.model.modules())
 
 
 def test_only_the_places_asked_for_are_made_and_the_base_is_left_as_it_was(base: Base) -> None:

@@ -117,6 +117,13 @@ def test_accumulated_batches_equal_one_batch(base: Base) -> None:
     torch.testing.assert_close(tables[0], tables[1], atol=1e-5, rtol=1e-4)
 
 
+@METHODS
+def test_a_training_that_keeps_no_activations_gives_the_same_adapter(base: Base, name: str) -> None:
+    sparing = SETTINGS.model_copy(update={"recompute": True})
+    one, other = (train(base, method_of(base, name), ROWS, ROWS, each).table for each in (SETTINGS, sparing))
+    assert torch.equal(one, other)
+
+
 def test_the_best_state_is_kept_and_a_hopeless_run_stops(base: Base) -> None:
     """The validation rows say the opposite of the training rows: the longer it trains, the worse."""
     opposite = [TrainingRow(row.text, (41 - row.target[0],)) for row in ROWS]

@@ -117,7 +117,15 @@ def test_of_a_fleet_one_task_fails_alone_and_no_worker_prepares_anything(station
     assert "run failed" in station.awaited(lambda: [each for each in subjects(told) if "failed" in each])[0]
 
 
+@pytest.fixture(scope="module")
+def trained(station: Station, told: Told) -> None:
+    """The three that can be trained are, by this or by a test before."""
+    done = station.preface("retrain", "--all", "--tasks", "shop-[abc]")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained")
 def test_asked_again_it_does_nothing_and_says_so(station: Station) -> None:
     done = station.preface("retrain", "--all", "--tasks", "shop-[abc]")
 
@@ -137,6 +145,7 @@ def test_a_refused_gate_is_told(station: Station, told: Told) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained")
 def test_a_base_upgrade_goes_task_by_task_and_comes_back(station: Station, told: Told) -> None:
     file = station.root / "params.yaml"
     # One that the new base cannot satisfy: it stays where it is, and the others go.

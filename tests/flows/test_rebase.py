@@ -56,7 +56,11 @@ def real(project: Project) -> tuple[str, str]:
     found = hash_base(project.root / "sources" / "next").value
     declared["bases"]["next"] = {"source": "sources/next", "hash": found}
     examples = read_examples(ROOT / "data" / "prepared" / "movie-sentiment")
-    rows = [row for split, count in (("train", 400), ("test", 150)) for row in examples.of(split)[:count]]
+    rows = [
+        row
+        for split, count in (("train", 400), ("validation", 50), ("test", 150))
+        for row in examples.of(split)[:count]
+    ]
     frame = pd.DataFrame({"text": [row.text for row in rows], "target": [row.target for row in rows]})
     frame.to_csv(project.root / "film.csv", index=False)
     own = params.load(ROOT / "params.yaml").tasks["movie-sentiment"]
