@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,14 +46,11 @@ class UpperLayers:
     places: dict[Ids, int]
 
     @classmethod
-    def above(
-        cls, base: Base, first: int, prefix: KVPrefix, rows: Sequence[Ids], folder: Path | None = None
-    ) -> UpperLayers:
+    def above(cls, base: Base, first: int, prefix: KVPrefix, rows: Sequence[Ids]) -> UpperLayers:
         """Run the layers below ``first`` over the rows, behind the prefix.
 
         Args:
             rows: token ids; the same row twice is kept once.
-            folder: where the file goes for as long as it is used; None for the machine's temporary folder.
 
         Raises:
             TrainingError: the base cannot be run from its middle.
@@ -68,7 +64,7 @@ class UpperLayers:
                 break
             places[row] = used
             used += len(row)
-        made = cls(base, first, lower, _mapped(used, base, folder), places)
+        made = cls(base, first, lower, _mapped(used, base), places)
         made._refuse_unequal(different[-4:])
         kept = list(places)
         for batch in by_length([len(row) for row in kept], READ_TOKENS):
@@ -156,9 +152,9 @@ def _from_layer(base: Base, first: int) -> Iterator[None]:
         setattr(base.model.base_model, name, layers)
 
 
-def _mapped(tokens: int, base: Base, folder: Path | None) -> Tensor:
+def _mapped(tokens: int, base: Base) -> Tensor:
     """[tokens, H] in a file that has no name any more, so that nothing is left of it however the process ends."""
-    with tempfile.NamedTemporaryFile(prefix="lower-layers-", dir=folder) as file:
+    with tempfile.NamedTemporaryFile(prefix="lower-layers-") as file:
         size = tokens * base.shape.hidden
         flat = torch.from_file(file.name, shared=True, size=size, dtype=base.dtype)
     return flat.view(tokens, base.shape.hidden)
