@@ -28,9 +28,9 @@ from components import methods
 from components.batches import epoch_batches
 from components.data import read_examples
 from components.inference import answer, from_artifact
+from components.learner import Learner, learning_rate, optimizer_step
 from components.params import MethodName, TaskParams
 from components.report import wording
-from components.training import learning_rate, optimizer_step, upper_layers
 
 RESULTS = Path(__file__).parent / "results" / "time-to-accuracy.json"
 WANTED = (0.88, 0.90)
@@ -52,20 +52,16 @@ def settings_of(task: TaskParams, method: MethodName, text: str, seed: int) -> T
 def by_us(bench: Bench, task: TaskParams, method: MethodName, every: int, look: Look) -> None:
     settings = task.settings(method).training
     began = time.perf_counter()
-    made = methods.build(bench.base, task, method)
-    optimizer = torch.optim.AdamW(
-        list(made.parameters()), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    upper = upper_layers(bench.base, made, bench.rows)
+    learner = Learner.of(bench.base, methods.build(bench.base, task, method, bench.solved), settings, bench.rows)
     spent, epoch, step = time.perf_counter() - began, 0, 0
     while True:
         for batches in epoch_batches(bench.rows, settings, epoch):
             began = time.perf_counter()
-            optimizer_step(bench.base, made, optimizer, batches, learning_rate(step, settings), settings, upper)
+            optimizer_step(bench.base, [learner], [batches], [learning_rate(step, settings)])
             spent += time.perf_counter() - began
             step += 1
             if step % every == 0 or step == settings.steps:
-                look(spent, step, made.folded())
+                look(spent, step, learner.method.folded())
             if step == settings.steps:
                 return
         epoch += 1

@@ -30,9 +30,11 @@ from components import base_model, methods, params
 from components.base_model import Base
 from components.batches import TrainingRow, epoch_batches, rows_of
 from components.data import read_examples
+from components.learner import Learner, optimizer_step
+from components.methods.text import in_turns
 from components.params import MethodName, TaskParams
+from components.peak_memory import PeakMemory
 from components.report import wording
-from components.training import optimizer_step
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "train.json"
@@ -48,6 +50,7 @@ class Bench:
     base: Base
     task: TaskParams
     rows: list[TrainingRow]
+    solved: list[tuple[str, str]]
 
     @classmethod
     def of(cls, name: str, batch_size: int) -> Bench:
@@ -60,7 +63,8 @@ class Bench:
         examples = read_examples(ROOT / "data" / "prepared" / name)
         own = {"training": {"batch_size": batch_size}}
         task = task.model_validate(task.model_dump() | {"prompt": own, "prefix": own})
-        return cls(base, task, rows_of(base, wording(task), examples.of("train")))
+        train = examples.of("train")
+        return cls(base, task, rows_of(base, wording(task), train), in_turns(train, task.data.labels is not None))
 
     def with_tokens(self, virtual_tokens: int) -> TaskParams:
         """The task with so many virtual tokens, whichever the method."""
@@ -77,11 +81,11 @@ class Bench:
 
 def ours(bench: Bench, method: MethodName, virtual_tokens: int) -> Step:
     task = bench.with_tokens(virtual_tokens)
-    made, settings = methods.build(bench.base, task, method), task.settings(method).training
-    optimizer = torch.optim.AdamW(list(made.parameters()), lr=settings.learning_rate)
+    settings = task.settings(method).training
+    learner = Learner.of(bench.base, methods.build(bench.base, task, method, bench.solved), settings, bench.rows)
 
     def step(rows: Sequence[TrainingRow]) -> None:
-        optimizer_step(bench.base, made, optimizer, [rows], settings.learning_rate, settings)
+        optimizer_step(bench.base, [learner], [[rows]], [settings.learning_rate])
 
     return step
 
@@ -239,17 +243,10 @@ def tell_peak(side: str, method: MethodName, virtual_tokens: int, batch_size: in
     bench = Bench.of("movie-sentiment", batch_size)
     batches = sorted(bench.batches(method), key=lambda rows: -max(len(row.ids) for row in rows))[:3]
     step = (ours if side == "ours" else theirs)(bench, method, virtual_tokens)
-    # Linux forgets the peak so far, which loading the weights made.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _kib("VmRSS")
+    memory = PeakMemory(bench.base.device)
     for rows in batches:
         step(rows)
-    print((_kib("VmHWM") - before) * 1024)
-
-
-def _kib(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1])
+    print(memory.above())
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from unittest.mock import patch
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from components import training
+from components import learner, losses
 from components.base_model import Base
 from components.batches import TrainingRow, collate
 from components.decoder import Decoder, logits
@@ -23,18 +23,24 @@ SHARED = "soft prompt once a step"
 
 
 def _head_everywhere(_: int) -> AbstractContextManager[object]:
-    def row_losses(base: Base, prefix: KVPrefix, rows: Sequence[TrainingRow], _: object = None) -> tuple[Tensor, int]:
+    def whole(
+        base: Base, prefixes: Sequence[KVPrefix], batches: Sequence[Sequence[TrainingRow]], _: object = None
+    ) -> list[Tensor]:
+        [prefix], [rows] = prefixes, batches
         ids, counts, places, labels = collate(rows, base)
-        with training.narrowed(base, places):
+        with losses.narrowed(base, places):
             hidden = Decoder.behind(base, PrefixRows.broadcast(prefix, len(rows))).read(ids, counts)
         scores = logits(base, hidden).flatten(0, 1)[places]
-        return cross_entropy(scores, labels, reduction="sum"), len(labels)
+        return [cross_entropy(scores, labels, reduction="sum")]
 
-    return patch.object(training, "row_losses", row_losses)
+    both = ExitStack()
+    for module in (losses, learner):
+        both.enter_context(patch.object(module, "losses", whole))
+    return both
 
 
 def _whole_last_layer(_: int) -> AbstractContextManager[object]:
-    return patch.object(training, "narrowed", lambda base, places: nullcontext())
+    return patch.object(losses, "narrowed", lambda base, places: nullcontext())
 
 
 @contextmanager

@@ -56,6 +56,7 @@ class Base:
     """
 
     name: str
+    folder: Path
     hash: BaseHash
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -160,6 +161,7 @@ def load(
     model = model.to(place).eval().requires_grad_(False)
     return Base(
         name=name or folder.name,
+        folder=folder,
         hash=found,
         model=model,
         tokenizer=tokenizer,

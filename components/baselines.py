@@ -11,7 +11,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from components.base_model import Base
 from components.data import Example
@@ -19,7 +18,7 @@ from components.errors import DataError
 from components.evaluation import leading_metric, score
 from components.inference import answer
 from components.kv_prefix import KVPrefix
-from components.methods.text import hard_prompt, in_context_ids
+from components.methods.text import hard_prompt, in_context_ids, in_turns
 from components.params import TaskParams
 from components.template import Template
 
@@ -47,12 +46,12 @@ def run(
     if template.labels is not None:
         found["majority"] = majority(train, len(texts))
         found["linear"] = linear(train, texts)
-    prompts = {text.strip(): hard_prompt(base, text) for text in task.baselines.hard_prompts}
+    prompts = hard_prompts(base, task)
     if prompts:
         log.info("hard_prompt: %d written instructions on %d validation rows", len(prompts), len(validation))
         found["hard_prompt"] = _best_of(base, task, template, prompts, validation, texts)
     asked = [*texts, *(example.text for example in validation)]
-    shots = dict(_in_context(base, task, template, train, asked))
+    shots = dict(in_context(base, task, template, train, asked))
     if shots:
         log.info("in_context: %s on %d validation rows", " and ".join(shots), len(validation))
         found["in_context"] = _best_of(base, task, template, shots, validation, texts)
@@ -79,31 +78,28 @@ def linear(train: Sequence[Example], texts: Sequence[str]) -> Answers:
     return Answers([str(label) for label in model.predict(list(texts))], choice=f"{len(train)} rows")
 
 
-def _in_context(
+def hard_prompts(base: Base, task: TaskParams) -> dict[str, KVPrefix]:
+    """The prefix of each written instruction."""
+    return {text.strip(): hard_prompt(base, text) for text in task.baselines.hard_prompts}
+
+
+def in_context(
     base: Base, task: TaskParams, template: Template, train: Sequence[Example], asked: Sequence[str]
 ) -> Iterator[tuple[str, KVPrefix]]:
     """A prefix of the first k examples, taken from the labels in turn, for each k that fits before what is asked."""
-    turns = list(_by_turns(train)) if template.labels is not None else list(train)
+    turns = in_turns(train, template.labels is not None)
     words = template.label_ids(base.words).values()
     answer_tokens = max(map(len, words)) if words else task.max_new_tokens
     longest = max((len(template.input_ids(base.words, text)) for text in asked), default=0)
     room = base.shape.context - longest - answer_tokens
     for count in task.baselines.in_context:
-        solved = [(example.text, example.target) for example in turns[:count]]
+        solved = turns[:count]
         ids = in_context_ids(base, template, task.instruction, solved)
         name = f"{len(solved)} example{'s' * (len(solved) > 1)}"
         if len(ids) <= room:
             yield name, KVPrefix.from_tokens(base, ids)
         else:
             log.warning("in_context: %s left out, %d tokens where %d have room", name, len(ids), room)
-
-
-def _by_turns(train: Sequence[Example]) -> Iterator[Example]:
-    groups: dict[str, list[Example]] = {}
-    for example in train:
-        groups.setdefault(example.target, []).append(example)
-    for row in zip_longest(*(groups[label] for label in sorted(groups))):
-        yield from (example for example in row if example is not None)
 
 
 def _best_of(

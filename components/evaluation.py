@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from components.data_params import f1_metric
@@ -80,14 +81,19 @@ def _generation(predictions: list[str], targets: list[str]) -> Scored:
 
 
 def lead(candidate: Scored, other: Scored) -> tuple[float, float]:
-    """A paired 95 % interval of candidate minus other: percentile bootstrap over rows (Efron and Tibshirani 1993)."""
+    """A paired 95 % interval of candidate minus other."""
+    return mean_interval(np.asarray(candidate.rows) - np.asarray(other.rows))
+
+
+def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    """A 95 % interval of a mean over rows: percentile bootstrap (Efron and Tibshirani 1993)."""
     from scipy.stats import bootstrap
 
-    differences = np.asarray(candidate.rows) - np.asarray(other.rows)
-    if len(differences) < 2 or np.all(differences == differences[0]):
-        return float(differences[0]), float(differences[0])
+    drawn = np.asarray(values)
+    if len(drawn) < 2 or np.all(drawn == drawn[0]):
+        return float(drawn[0]), float(drawn[0])
     interval = bootstrap(
-        (differences,), np.mean, confidence_level=CONFIDENCE, n_resamples=2000, method="percentile",
+        (drawn,), np.mean, confidence_level=CONFIDENCE, n_resamples=2000, method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     return float(interval.low), float(interval.high)

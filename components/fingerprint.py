@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.params import MethodName, TaskParams
@@ -44,10 +44,11 @@ def recorded_fingerprint(
     method: MethodName,
     settings: Any,
     recipe: int,
+    start: str | None = None,
 ) -> str:
     """The same from what a manifest keeps, by its own recipe and settings; today's may have other defaults."""
     asked = _wording(base, data, instruction, template, labels, max_tokens, max_new_tokens)
-    return _trained(asked, method, settings, recipe, None)
+    return _trained(asked, method, settings, recipe, start)
 
 
 def settings_fingerprint(task: TaskParams, method: MethodName) -> str:
@@ -68,6 +69,20 @@ def baselines_fingerprint(task: TaskParams, base_hash: str, data_hash: str) -> s
     """sha256 over everything that the baselines' answers follow from; no method is in it, they train no adapter."""
     measured = {"baselines": task.baselines.model_dump(mode="json"), "recipe": BASELINES_RECIPE}
     return _hash({**_asked(task, base_hash, data_hash), **measured})
+
+
+def sweep_fingerprint(task: TaskParams, methods: Sequence[MethodName], base_hash: str, data_hash: str) -> str:
+    """sha256 over everything that a sweep's choice of settings follows from."""
+    settings = {method: task.settings(method).model_dump(mode="json") for method in methods}
+    space = task.sweep.model_dump(mode="json") if task.sweep else None
+    return _hash({**_asked(task, base_hash, data_hash), "settings": settings, "sweep": space, "recipe": RECIPE})
+
+
+def comparison_fingerprint(task: TaskParams, base_hash: str, data_hash: str) -> str:
+    """sha256 over everything that a comparison's figures follow from, but the machine."""
+    settings = {"prompt": task.prompt.model_dump(mode="json"), "prefix": task.prefix.model_dump(mode="json")}
+    asked, measured = _asked(task, base_hash, data_hash), baselines_fingerprint(task, base_hash, data_hash)
+    return _hash({**asked, "settings": settings, "baselines": measured, "recipe": RECIPE, "comparison": 1})
 
 
 def _asked(task: TaskParams, base_hash: str, data_hash: str) -> dict[str, Any]:

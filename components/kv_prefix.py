@@ -41,6 +41,12 @@ class KVPrefix:
         """P, the number of virtual tokens."""
         return int(self.keys.shape[2])
 
+    @classmethod
+    def none(cls, base: Base) -> KVPrefix:
+        """No virtual tokens: what the base says by itself."""
+        shape = base.shape.layers, base.shape.kv_heads, 0, base.shape.head_size
+        return cls(*(torch.zeros(shape, device=base.device, dtype=base.dtype) for _ in range(2)))
+
     def cut(self, length: int) -> KVPrefix:
         """The first ``length`` virtual tokens. Exact, since no virtual token attends to a later one."""
         if not 1 <= length <= self.length:
@@ -90,27 +96,28 @@ class KVPrefix:
             ArtifactError: the vectors were made for another width of base.
             DataError: there are none, or so many that no text could follow.
         """
-        if embeddings.dim() != 2 or embeddings.shape[1] != base.shape.hidden:
-            raise ArtifactError(
-                f"prompt table is {list(embeddings.shape)}; this base needs [P, {base.shape.hidden}]: use its own base"
-            )
-        if not 0 < len(embeddings) < base.shape.context:
-            raise DataError(
-                f"a prefix of {len(embeddings)} tokens; this base takes 1 to {base.shape.context - 1} and a text "
-                "behind them: change the instruction or virtual_tokens"
-            )
-        rows = embeddings.to(base.device, base.dtype).unsqueeze(0)  # [1, P, H]
-        positions = torch.arange(rows.shape[1], device=base.device).unsqueeze(0)
+        [prefix] = cls.each_from_embeddings(base, [embeddings])
+        return prefix
+
+    @classmethod
+    def each_from_embeddings(cls, base: Base, tables: Sequence[Tensor]) -> list[KVPrefix]:
+        """The same of several, in one pass; of one adapter's vectors none sees another's, nor the padding behind."""
+        for table in tables:
+            _refuse_unfit(base, table)
+        longest = max(len(table) for table in tables)
+        padded = [torch.nn.functional.pad(table, (0, 0, 0, longest - len(table))) for table in tables]
+        rows = torch.stack(padded).to(base.device, base.dtype)  # [K, P, H]
+        positions = torch.arange(longest, device=base.device).unsqueeze(0)
         cache = DynamicCache()
         base.model.base_model(
             inputs_embeds=rows,
-            attention_mask=torch.ones_like(positions),
+            attention_mask=torch.ones(rows.shape[:2], dtype=torch.long, device=base.device),
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
         )
-        keys, values = zip(*layers_of(cache), strict=True)
-        return cls(torch.cat(keys), torch.cat(values))  # each [1, Hkv, P, D] is one layer
+        keys, values = (torch.stack(part) for part in zip(*layers_of(cache), strict=True))  # each [L, K, Hkv, P, D]
+        return [cls(keys[:, k, :, : len(table)], values[:, k, :, : len(table)]) for k, table in enumerate(tables)]
 
     @classmethod
     def from_tokens(cls, base: Base, ids: Sequence[int]) -> KVPrefix:
@@ -118,6 +125,18 @@ class KVPrefix:
         with torch.no_grad():
             table = base.model.get_input_embeddings()
             return cls.from_embeddings(base, table(torch.tensor(list(ids), dtype=torch.long, device=base.device)))
+
+
+def _refuse_unfit(base: Base, embeddings: Tensor) -> None:
+    if embeddings.dim() != 2 or embeddings.shape[1] != base.shape.hidden:
+        raise ArtifactError(
+            f"prompt table is {list(embeddings.shape)}; this base needs [P, {base.shape.hidden}]: use its own base"
+        )
+    if not 0 < len(embeddings) < base.shape.context:
+        raise DataError(
+            f"a prefix of {len(embeddings)} tokens; this base takes 1 to {base.shape.context - 1} and a text "
+            "behind them: change the instruction or virtual_tokens"
+        )
 
 
 def layers_of(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
@@ -155,6 +174,8 @@ class PrefixRows:
 
     def cache(self) -> DynamicCache:
         """A new cache that holds the prefixes and grows with what is run behind them."""
+        if not self.keys.shape[3]:
+            return DynamicCache()  # nothing has no precision either
         return DynamicCache([(keys, values) for keys, values in zip(self.keys, self.values, strict=True)])
 
     def standing_cache(self) -> DynamicCache:

@@ -25,7 +25,8 @@ def narrowed(base: Base, places: Tensor) -> Iterator[None]:
 
     A base whose feed-forward networks cannot be told by name is read whole.
     """
-    network = _last_network(base)
+    layers = layers_of(base)
+    network = feed_forward(layers[1][-1]) if layers else None
     if network is None:
         yield
         return
@@ -47,10 +48,9 @@ def narrowed(base: Base, places: Tensor) -> Iterator[None]:
             hook.remove()
 
 
-def _last_network(base: Base) -> nn.Module | None:
-    """The module that transformers calls ``mlp`` in the last decoder layer, of the bases that have such a one."""
-    layers = layers_of(base)
-    network = getattr(layers[1][-1], "mlp", None) if layers else None
+def feed_forward(layer: nn.Module) -> nn.Module | None:
+    """The module that transformers calls ``mlp`` in a decoder layer, of the bases that have such a one."""
+    network = getattr(layer, "mlp", None)
     return network if isinstance(network, nn.Module) else None
 
 

@@ -21,87 +21,23 @@ from components.data_params import DataParams as DataParams
 from components.data_params import SplitParams as SplitParams
 from components.data_params import f1_metric
 from components.errors import ParamsError, told
+from components.method_params import PrefixParams as PrefixParams
+from components.method_params import PromptParams as PromptParams
+from components.method_params import TrainingParams as TrainingParams
 from components.params_faults import nearest, read_mapping, say
 from components.records import SPLITS as SPLITS
 from components.records import Count as Count
 from components.records import MethodName as MethodName
-from components.records import Positive, Share
 from components.records import Record as Record
 from components.records import Sha256 as Sha256
 from components.records import Split as Split
 from components.schedule_params import RetrainParams, ScheduleParams
+from components.sweep_params import SweepParams, placed, samples
 
 MAX_FAULTS = 100  # told of one file; nobody reads more at once
 
 # Names become MLflow model names, DVC stage names and folders: one alphabet that all three take as it is.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
-
-
-# Far beyond the bound float32 itself overflows: told with its key path, and not by a crash in the first step.
-LearningRate = Annotated[Positive, Field(le=100)]
-
-
-class TrainingParams(Record):
-    """The loop's settings. Steps count optimizer steps of ``batch_size * accumulate`` rows.
-
-    Twice the steps of half the rows did better than 200 of 16 in about the same time (docs/experiments.md).
-    ``recompute`` keeps no activations for the gradient but makes them again: less memory, a third more work.
-    """
-
-    steps: Count = 400
-    batch_size: Count = 8
-    accumulate: Count = 1
-    learning_rate: LearningRate
-    warmup: Share = 0.1
-    weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
-    clip_norm: Positive = 1.0
-    evaluate_every: Count = 50
-    patience: Count = 4
-    seed: Annotated[int, Field(ge=0)] = 0
-    recompute: bool = Field(default=False, exclude_if=lambda on: not on)  # as with PrefixParams.layers
-
-
-class PromptTraining(TrainingParams):
-    """The defaults that prompt tuning was measured best with."""
-
-    learning_rate: LearningRate = 0.02
-
-
-class PrefixTraining(TrainingParams):
-    """The defaults that prefix tuning was measured best with."""
-
-    learning_rate: LearningRate = 0.005
-
-
-class PromptParams(Record):
-    """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): P input vectors."""
-
-    virtual_tokens: Count = 20
-    init: Literal["text", "labels", "vocabulary", "random"] = "text"
-    training: PromptTraining = PromptTraining()
-
-
-class PrefixParams(Record):
-    """Prefix tuning (Li and Liang 2021, arXiv:2101.00190): keys and values of P tokens in every layer.
-
-    ``reparameterization`` is the width of the feed-forward network that makes them in training, null for none.
-    ``layers`` trains those of the last so many layers alone, null all of them: less work a step (docs/experiments.md).
-    """
-
-    virtual_tokens: Count = 20
-    init: Literal["text", "random"] = "text"
-    reparameterization: Count | None = None
-    # Left out where it says nothing, as it was before there was such a setting: fingerprints stay what they were.
-    layers: Count | None = Field(default=None, exclude_if=lambda layers: layers is None)
-    training: PrefixTraining = PrefixTraining()
-
-    @model_validator(mode="after")
-    def _begun_from_text(self) -> Self:
-        if self.layers and self.init != "text":
-            raise ValueError(
-                f"layers is {self.layers} and init {self.init!r}: what is not trained must begin from text"
-            )
-        return self
 
 
 class BaselineParams(Record):
@@ -161,6 +97,7 @@ class TaskParams(Record):
     promotion: Literal["manual", "auto"] = "manual"
     schedule: ScheduleParams | None = None
     retrain: RetrainParams = RetrainParams()
+    sweep: SweepParams | None = None
 
     @field_validator("template")
     @classmethod
@@ -192,6 +129,28 @@ class TaskParams(Record):
                         "data.labels, hard_prompt needs baselines.hard_prompts, in_context baselines.in_context)"
                     )
         return self
+
+    @model_validator(mode="after")
+    def _sweep_can_be_tried(self) -> Self:
+        """A value that the settings do not take would be told only when its trial begins."""
+        for method, space in (self.sweep.spaces if self.sweep else {}).items():
+            for name, value in samples(space):
+                try:
+                    self.with_settings(method, {name: value})
+                except ValidationError as error:
+                    first = error.errors(include_url=False)[0]
+                    raise ValueError(f"sweep.{method}.{name} cannot be {value!r}: {first['msg']}") from error
+        return self
+
+    def with_settings(self, method: MethodName, choice: Mapping[str, Any]) -> TaskParams:
+        """The task trained by a method with other settings of it, each by its dotted name.
+
+        Raises:
+            ValidationError: settings that there are not, or that do not go together.
+        """
+        settings = self.settings(method)
+        chosen = type(settings).model_validate(placed(settings.model_dump(), choice))
+        return self.model_copy(update={"method": method, method: chosen})
 
     @property
     def metrics(self) -> Sequence[str]:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 MethodName = Literal["prompt", "prefix"]
+METHODS: tuple[MethodName, ...] = ("prompt", "prefix")
 
 
 def _sha256(value: str) -> str:

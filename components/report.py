@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from pydantic import Field
+
 from components.baselines import Answers
 from components.data import Examples
 from components.evaluation import Scored, lead, score
@@ -24,6 +26,7 @@ class Report(Record):
     """What the gate decides on and the registry keeps; every contestant answered the same rows.
 
     ``champion_reason`` says why the version in Production has no scores here, or why there is none to compare with.
+    ``starts``: where the candidate was trained from more than one start, the best validation loss of each.
     """
 
     task: str
@@ -38,6 +41,7 @@ class Report(Record):
     champion: Scored | None = None
     champion_version: int | None = None
     champion_reason: str = ""
+    starts: dict[str, float] = Field(default_factory=dict)
 
     def in_production(self) -> Champion | None:
         """The champion as the gate wants it: None if there is none, without metrics if it could not be compared."""

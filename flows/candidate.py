@@ -22,7 +22,7 @@ from components.params import MethodName, TaskParams
 from flows.data_step import DataVersion
 from flows.job import Imported
 from registry.lifecycle import git_commit
-from registry.manifest import BasePin, CodePin, DataPin, Draft, Manifest, Shape
+from registry.manifest import BasePin, CodePin, DataPin, Draft, Manifest, Shape, StartPin
 
 if TYPE_CHECKING:
     from components.report import Report  # it brings torch
@@ -43,6 +43,7 @@ def draft(
     report: Report,
     machine: Machine,
     root: Path,
+    start: StartPin | None,
 ) -> Draft:
     """Everything of the manifest but the digests of the folder's files."""
     settings = params.settings(method)
@@ -80,6 +81,7 @@ def draft(
         libraries=libraries(),
         machine=machine,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        start=start,
     )
 
 

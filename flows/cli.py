@@ -38,6 +38,7 @@ for _command in (
     cli_make.prepare,
     cli_make.retrain,
     cli_make.evaluate,
+    cli_make.compare,
     cli_make.import_,
     cli_look.status,
     cli_look.history,

@@ -44,6 +44,7 @@ def prepare(tasks: tuple[str, ...], as_json: bool) -> None:
 @click.argument("task", required=False)
 @click.option("--method", type=click.Choice(["prompt", "prefix"]), help="Another than the one in params.yaml.")
 @click.option("--force", is_flag=True, help="Train although nothing changed.")
+@click.option("--sweep", is_flag=True, help="Look for better settings first, among those of params.yaml's sweep.")
 @click.option("--all", "everything", is_flag=True, help="Every task, on whatever workers the pool has.")
 @click.option("--tasks", "pattern", help="With --all: only those whose name fits, as in 'shop-*'.")
 @pool_option
@@ -52,6 +53,7 @@ def retrain(
     task: str | None,
     method: MethodName | None,
     force: bool,
+    sweep: bool,
     everything: bool,
     pattern: str | None,
     pool: str,
@@ -62,17 +64,18 @@ def retrain(
     \b
     Example:
         preface retrain movie-sentiment --method prefix
+        preface retrain movie-sentiment --sweep
         preface retrain --all --tasks "shop-*"
     """
-    if everything == (task is not None) or (pattern and not everything) or (method and everything):
-        raise click.UsageError("write TASK [--method METHOD], or --all [--tasks GLOB]")
+    if everything == (task is not None) or (pattern and not everything) or ((method or sweep) and everything):
+        raise click.UsageError("write TASK [--method METHOD] [--sweep], or --all [--tasks GLOB]")
     if task is None:
         _fleet(pattern or "*", force, pool, at_once)
         return None
     root = _ready(task)
     from flows import retrain as flow
 
-    return _tell(flow.run(root, task, method, force))
+    return _tell(flow.run(root, task, method, force, sweep))
 
 
 def _fleet(pattern: str, force: bool, pool: str, at_once: int) -> None:
@@ -114,6 +117,30 @@ def evaluate(address: str) -> Outcome:
     from flows import evaluating as flow
 
     return _tell(flow.run(root, address))
+
+
+@click.command()
+@click.argument("task")
+@click.option("--arm", "arms", multiple=True, help="Only this one; may be given again. All of them by default.")
+@as_json_option
+def compare(task: str, arms: tuple[str, ...], as_json: bool) -> None:
+    """Set every way to adapt the base beside the others.
+
+    Baselines, prompt, prefix, LoRA, IA3, bottleneck adapters and full fine-tuning on the same rows and budget: what
+    each trains, stores, costs and reaches. Nothing is registered.
+
+    \b
+    Example:
+        preface compare movie-sentiment --arm prefix --arm lora
+    """
+    root = _ready(task)
+    from flows import comparing as flow
+
+    shown = flow.run(root, task, arms)
+    tables.show(shown.rows, as_json=as_json)
+    if not as_json:
+        click.echo(f"written to {shown.page.parent}")
+        suggest("make ui")
 
 
 @click.command(name="import")

@@ -15,30 +15,14 @@ from torch import Tensor
 from components.base_model import Base, bases_folder
 from components.baselines import Answers
 from components.data import read_examples
-from components.errors import ArtifactError
 from components.inference import answer, from_artifact
 from components.params import MethodName, TaskParams
 from components.report import Asked, Report, evaluate, wording
 from components.template import Template
-from flows import bases
+from flows import bases, fetch
 from flows.job import Fetched, Job
 from registry import artifact
 from registry.manifest import Manifest
-
-
-def adapter_of(version: Fetched) -> artifact.Adapter:
-    """The adapter of a version that an earlier step fetched.
-
-    Raises:
-        ArtifactError: what lies there now is another, or is damaged.
-    """
-    stored = artifact.read(version.folder)
-    if stored.manifest.digest != version.digest:
-        raise ArtifactError(
-            f"{version.folder} holds the adapter {stored.manifest.digest}, {version.task}@{version.number} is"
-            f" registered as {version.digest}; run the command again"
-        )
-    return stored
 
 
 def in_words_of(base: Base, task: TaskParams, method: MethodName, table: Tensor) -> Asked:
@@ -97,7 +81,7 @@ def report(
 
 def _champion(base: Base, job: Job, rival: Fetched) -> tuple[Asked | None, str]:
     """The champion to be asked, or why it cannot be compared."""
-    stored = adapter_of(rival)
+    stored = fetch.adapter_of(rival)
     said = stored.manifest
     if said.base.hash != job.base.hash:
         # The same rows, each contestant on its own base: what counts is what people get.

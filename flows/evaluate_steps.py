@@ -8,10 +8,9 @@ from pathlib import Path
 from components import params as params_file
 from components.errors import BaseMismatch, RegistryError
 from components.gates import Decision
-from flows import bases, contest, data_step
+from flows import bases, contest, data_step, fetch
 from flows.job import Evaluation, Fetched
 from flows.step import network_step, step, write_text
-from flows.steps import fetched
 from registry import checks, look, registration
 from registry.protocol import Stage
 from registry.store import Store
@@ -34,7 +33,7 @@ def fetch_version(root: str, address: str) -> Fetched:
             f"{fault}; name its base for {version.task} in params.yaml to evaluate it, or train on today's with"
             f" `preface retrain {version.task}`"
         )
-    return fetched(store, version, Path(root) / ".preface" / "runs" / f"evaluate-{version.name}" / "adapter")
+    return fetch.fetched(store, version, Path(root) / ".preface" / "runs" / f"evaluate-{version.name}" / "adapter")
 
 
 @step(name="plan")
@@ -44,7 +43,7 @@ def plan(root: str, version: Fetched, data: data_step.DataVersion) -> Evaluation
     Raises:
         RegistryError: it answers with other labels than today's rows have.
     """
-    settings, said = params_file.load(Path(root) / "params.yaml"), contest.adapter_of(version).manifest
+    settings, said = params_file.load(Path(root) / "params.yaml"), fetch.adapter_of(version).manifest
     chosen = settings.task(version.task)
     difference = contest.other_labels(said, chosen)
     if difference:
@@ -62,7 +61,7 @@ def plan(root: str, version: Fetched, data: data_step.DataVersion) -> Evaluation
 def evaluate_version(job: Evaluation, baselines: Path, rival: Fetched | None) -> Path:
     """Score the version in its own wording, the baselines and the champion on today's test split."""
     base, itself = bases.of_job(job), job.alone(rival)
-    asked = contest.in_its_words(base, contest.adapter_of(job.version))
+    asked = contest.in_its_words(base, fetch.adapter_of(job.version))
     report = contest.report(base, job, asked, baselines, None if itself else rival, unopposed=itself)
     return write_text(job.folder / "report.json", report.model_dump_json(indent=1))
 

@@ -29,10 +29,20 @@ def gate_markdown(report: Report, decision: Decision) -> str:
     ]
     return (
         f"# {report.task}: gate {verdict}\n\n{report.method} tuning, {len(report.targets)} rows of the {report.split} "
-        f"split, data `{report.data_hash[:12]}`, base `{report.base_hash[:12]}`.\n\n{_table(rules)}\n\n"
+        f"split, data `{report.data_hash[:12]}`, base `{report.base_hash[:12]}`.{_starts(report)}\n\n"
+        f"{_table(rules)}\n\n"
         f"Lead: the candidate's mean score a row minus the other's, 95 % paired bootstrap interval.\n\n"
         f"{_table(report_rows(report))}\n"
     )
+
+
+def _starts(report: Report) -> str:
+    """Which start was taken, where there were several."""
+    if not report.starts:
+        return ""
+    best = min(report.starts, key=report.starts.__getitem__)
+    losses = ", ".join(f"{start} {loss:.4f}" for start, loss in report.starts.items())
+    return f"\n\nTrained from more than one start; validation loss: {losses}. Taken: {best}."
 
 
 def _row(name: str, scored: Scored) -> dict[str, str]:

@@ -8,10 +8,14 @@ from components.base_model import bases_folder
 from components.fingerprint import baselines_fingerprint
 from components.params import BaseParams, MethodName, Record, TaskParams
 from flows.data_step import DataVersion
+from registry.manifest import StartPin
 
 
 class Job(Record):
-    """One retraining, settled before anything is trained."""
+    """One retraining, settled before anything is trained.
+
+    ``sweep``: the MLflow run that found its settings, if one did; ``start``: the version that it goes on from as well.
+    """
 
     root: Path
     task: str
@@ -21,6 +25,8 @@ class Job(Record):
     data: DataVersion
     fingerprint: str
     forced: bool
+    sweep: str = ""
+    start: StartPin | None = None
 
     @property
     def folder(self) -> Path:

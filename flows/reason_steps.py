@@ -17,7 +17,7 @@ from components.data import read_examples
 from components.errors import NotFound, SourceError
 from components.fingerprint import settings_fingerprint
 from components.reasons import Origin, Verdict, Watched
-from flows import bases, slots, steps
+from flows import bases, fetch, slots, steps
 from flows.job import Job, Registered
 from flows.step import network_step
 from registry import look, scored
@@ -83,7 +83,7 @@ def _ask(job: Job, version: Version) -> dict[str, float]:
     store = Store()
     with slots.training_slot():
         steps.place_rows.fn(job)
-        stored = contest.adapter_of(steps.fetched(store, version, job.folder / "champion"))
+        stored = fetch.adapter_of(fetch.fetched(store, version, job.folder / "champion"))
         said = stored.manifest
         why = contest.other_labels(said, job.params) or f"its base {said.base.name} is not here"
         with suppress(SourceError):

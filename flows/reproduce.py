@@ -60,7 +60,8 @@ def run(root: Path, address: str, say: Callable[[str], None] = lambda line: None
     with _threads(asked.threads if asked else None):
         here = machine_of(base)
         say(f"base {base.hash.value[:12]}, {here.dtype} on {here.processor}, {here.threads} threads: training")
-        return _trained_again(version.name, said, stored.tensor, task, base, examples, _facts(said, here), root)
+        start = _start(store, said)
+        return _trained_again(version.name, said, stored.tensor, task, base, examples, _facts(said, here), root, start)
 
 
 def _settings(name: str, said: Manifest, root: Path) -> TaskParams:
@@ -74,7 +75,7 @@ def _settings(name: str, said: Manifest, root: Path) -> TaskParams:
             f" {git_commit(root) or 'none'}, install that, and reproduce there"
         )
     task = candidate.settings(said)
-    made = fingerprint(task, said.method, said.base.hash, said.data.hash)
+    made = fingerprint(task, said.method, said.base.hash, said.data.hash, said.start.digest if said.start else None)
     if made != said.fingerprint:
         raise ArtifactError(
             f"{name} has the fingerprint {said.fingerprint}; base, rows and settings of its manifest make {made}: it"
@@ -93,6 +94,19 @@ def _base_folder(root: Path, name: str, said: Manifest) -> Path:
             f" bases: in params.yaml and run `preface prepare {said.task}`, or set PREFACE_BASES to where it is"
         )
     return folder
+
+
+def _start(store: Store, said: Manifest) -> artifact.Floats | None:
+    """The tensor of the version that training went on from, if it did."""
+    if said.start is None:
+        return None
+    stored = checks.verify(store, store.version(said.task, said.start.version))
+    if stored.manifest.digest != said.start.digest:
+        raise ArtifactError(
+            f"{said.task}@{said.start.version} has the digest {stored.manifest.digest}, training went on from one of"
+            f" {said.start.digest}; it cannot be trained again from that"
+        )
+    return stored.tensor
 
 
 def _examples(root: Path, name: str, said: Manifest, to: Path) -> Examples:
@@ -146,13 +160,16 @@ def _trained_again(
     examples: Examples,
     facts: list[Fact],
     root: Path,
+    start: artifact.Floats | None,
 ) -> Reproduction:
     """Train, compare the tensors, and where they differ the scores."""
     import numpy as np
+    import torch
 
     from components.adapter_training import train_adapter
 
-    table = train_adapter(base, said.task, task, said.method, examples).table
+    begun = None if start is None else torch.from_numpy(start).clone()
+    table = train_adapter(base, said.task, task, said.method, examples, table=begun).table
     after = table.numpy()
     # Bytes, for zero and minus zero are equal and not the same.
     identical = after.shape == before.shape and after.tobytes() == before.tobytes()

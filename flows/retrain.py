@@ -18,7 +18,7 @@ from prefect.states import Cancelled
 
 from components.errors import Stopped
 from components.params import MethodName
-from flows import places, reason_steps, run_log, run_steps, slots, steps
+from flows import places, reason_steps, run_log, run_steps, slots, steps, sweep_steps, warm_start
 from flows.data_step import DataVersion
 from flows.endings import concluded, outcome_of, rested
 from flows.job import Outcome
@@ -37,6 +37,7 @@ def retrain(
     cause: Cause = "schedule",
     attempt: int = 1,
     first: str = "",
+    sweep: bool = False,
 ) -> State[Any]:
     """Retrain one task's adapter from whatever its source holds now, if there is reason to.
 
@@ -50,6 +51,7 @@ def retrain(
         cause: who wants it: somebody by hand, a schedule, an event, a fleet or a rebase.
         attempt: which this is, where earlier ones crashed.
         first: the first of them, by its id in Prefect.
+        sweep: look for better settings first, among those that params.yaml names.
     """
     durations.set({})
     run_log.begin()
@@ -58,6 +60,9 @@ def retrain(
         with run_steps.remembered(task):
             data = data or steps.prepare_data(root, task)
             job = steps.plan(root, task, method, force, data, base)
+            if sweep:
+                job = sweep_steps.chosen(job, method)
+            job = warm_start.settled(job)
             run_log.about(task=task, fingerprint=job.fingerprint)
             with steps.alone(job):
                 known = steps.registered(job, first := first or str(flow_run.id))
@@ -70,7 +75,7 @@ def retrain(
                 run = run_steps.open_run(job, str(verdict), first)
                 run_log.about(run=run)
                 with run_steps.closing(run), slots.training_slot() as held:
-                    adapter = steps.train_adapter(job, run)
+                    adapter = steps.train_adapter(job, run, warm_start.fetched(job))
                     report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
                     decision = steps.gate(job, report)
                     made = steps.register_version(job, run, adapter, report, decision, held.spent())
@@ -79,11 +84,11 @@ def retrain(
         return Cancelled(message=f"{task}: {error}")
 
 
-def run(root: Path, task: str, method: MethodName | None = None, force: bool = False) -> Outcome:
+def run(root: Path, task: str, method: MethodName | None = None, force: bool = False, sweep: bool = False) -> Outcome:
     """Run the flow in this process and say how it ended; a refusal is an outcome, everything else that fails raises.
 
     Raises:
         PrefaceError: what stopped the run, as the step raised it.
     """
-    state: State[Any] = retrain(task, str(root), method, force, cause="hand", return_state=True)
+    state: State[Any] = retrain(task, str(root), method, force, cause="hand", sweep=sweep, return_state=True)
     return outcome_of(state, task)

@@ -57,7 +57,7 @@ def about(**known: object) -> None:
 
 def knows(name: str) -> bool:
     """Whether the run in this context is known to be about something of that name."""
-    return name in _about.get({})
+    return bool(_about.get({}).get(name))
 
 
 class OneLine(logging.Formatter):

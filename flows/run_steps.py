@@ -39,6 +39,7 @@ def open_run(job: Job, reasons: str = "", first: str = "") -> str:
     name = f"{job.task}-{job.method}-{job.fingerprint[:8]}"
     tags = {"preface.fingerprint": job.fingerprint, "preface.host": host, "preface.reasons": reasons}
     tags |= {FLOW_RUN: first} if first else {}
+    tags |= {"preface.sweep": job.sweep} if job.sweep else {}
     run = store.start_run(job.task, name, tags, {"method": job.method, **flat})
     store.log_dataset(run, job.task, job.data.dvc_md5, job.params.data.source, "training")
     return run

@@ -23,7 +23,7 @@ from components.fingerprint import fingerprint
 from components.gates import Decision, decide
 from components.machine import machine_of
 from components.params import MethodName
-from flows import announce, bases, data_by_hash, data_step
+from flows import announce, bases, data_by_hash, data_step, fetch, warm_start
 from flows.cancellation import Watch
 from flows.candidate import draft, from_elsewhere
 from flows.gate_page import gate_markdown, report_rows
@@ -33,13 +33,12 @@ from flows.prefect_server import unharmed
 from flows.run_steps import CHECKPOINT, FLOW_RUN
 from flows.slots import Spent
 from flows.step import network_step, step, write_text
-from registry import artifact, checks, lifecycle, look, registration
+from registry import artifact, lifecycle, look, registration
 from registry.projection import mend
 from registry.store import Store
 
 if TYPE_CHECKING:
     from components.report import Report
-    from registry.protocol import Version
 
 
 @network_step("prepare data", seconds=None)
@@ -111,21 +110,26 @@ def push_data(job: Job) -> None:
 
 
 @step(name="train")
-def train_adapter(job: Job, run: str) -> Path:
-    """Train, or go on from the checkpoint of an interrupted run; every step's figures go to MLflow."""
+def train_adapter(job: Job, run: str, start: Fetched | None = None) -> Path:
+    """Train, or go on from the checkpoint of an interrupted run; every step's figures go to MLflow.
+
+    Args:
+        start: a version to train from as well.
+    """
     import safetensors.torch
 
     from components import adapter_training
 
     base, examples = bases.of_job(job), read_examples(job.examples_folder)
-    checkpoint = job.folder / CHECKPOINT
+    checkpoint, table = job.folder / CHECKPOINT, warm_start.table(start) if start else None
     with MetricLog(Store(), run) as metrics, Watch(metrics) as observe:
         trained = adapter_training.train_adapter(
-            base, job.task, job.params, job.method, examples, checkpoint, observe=observe
+            base, job.task, job.params, job.method, examples, checkpoint, observe, table
         )
         metrics({"train_seconds": trained.seconds, "best_validation_loss": trained.best_loss}, trained.best_step)
     file = job.folder / "adapter.safetensors"
-    safetensors.torch.save_file({artifact.TENSOR: trained.table}, file)
+    said = {"starts": json.dumps(dict(trained.starts))}
+    safetensors.torch.save_file({artifact.TENSOR: trained.table}, file, metadata=said)
     return file
 
 
@@ -152,15 +156,7 @@ def champion(job: Job) -> Fetched | None:
     if found is None:
         return None
     bases.obtain(job.root, found.tag("base_hash"))
-    return fetched(store, found, job.folder / "champion")
-
-
-def fetched(store: Store, version: Version, to: Path) -> Fetched:
-    """A copy of a version's adapter folder, verified; a store takes its own downloads away with it."""
-    shutil.rmtree(to, ignore_errors=True)
-    shutil.copytree(store.download(version), to)
-    checks.compare(to, version)
-    return Fetched(task=version.task, number=version.number, folder=to, digest=version.tag("manifest_digest"))
+    return fetch.fetched(store, found, job.folder / "champion")
 
 
 @step(name="evaluate")
@@ -173,6 +169,7 @@ def evaluate_adapter(job: Job, adapter: Path, baselines: Path, rival: Fetched | 
     base = bases.of_job(job)
     asked = contest.in_words_of(base, job.params, job.method, load_file(adapter)[artifact.TENSOR])
     report = contest.report(base, job, asked, baselines, rival)
+    report = report.model_copy(update={"starts": warm_start.starts(adapter)})
     return write_text(job.folder / "report.json", report.model_dump_json(indent=1))
 
 
@@ -204,7 +201,7 @@ def register_version(
     store.log_metrics(run, [(name, float(value), 0) for name, value in figures.items()])
     said = draft(
         job.task, job.params, job.method, base.hash, base.shape, job.data, job.fingerprint, report, machine_of(base),
-        job.root,
+        job.root, job.start,
     )  # fmt: skip
     declared = ""
     if isinstance(job, Import):

@@ -63,6 +63,13 @@ class CodePin(Record):
     git_commit: str
 
 
+class StartPin(Record):
+    """The version that training went on from, beside a cold start, and its manifest's digest."""
+
+    version: Count
+    digest: Sha256
+
+
 class FileDigest(Record):
     """What a file of the folder must be."""
 
@@ -98,6 +105,8 @@ class Draft(Record):
     libraries: dict[str, str]
     machine: Machine | None
     created: str
+    # Left out where there is none, as it was before there was such a thing: digests stay what they were.
+    start: StartPin | None = Field(default=None, exclude_if=lambda start: start is None)
 
     @model_validator(mode="before")
     @classmethod
@@ -147,6 +156,7 @@ def trained_fingerprint(said: Draft, *, settings_alone: bool = False) -> str | N
         method=said.method,
         settings=settings,
         recipe=said.recipe,
+        start=said.start.digest if said.start and not settings_alone else None,
     )
 
 

@@ -6,7 +6,7 @@ A further trained method is one more file and one more line in ``build``. The ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -42,11 +42,33 @@ class Method(Protocol):
         """Take such a state back."""
 
 
-def build(base: Base, task: TaskParams, method: MethodName) -> Method:
-    """The method with its first parameters, which follow from the task's seed alone."""
+def build(
+    base: Base,
+    task: TaskParams,
+    method: MethodName,
+    solved: Iterable[tuple[str, str]] = (),
+    table: Tensor | None = None,
+) -> Method:
+    """The method with its first parameters, which follow from the task's settings and seed and from the rows.
+
+    Args:
+        solved: training rows, text and target, for a start from examples.
+        table: ``prompt_embeddings`` of the adapter to go on from, as ``folded`` gives them.
+    """
     from components.methods.prefix import PrefixTuning
     from components.methods.prompt import PromptTuning
 
     if method == "prompt":
-        return PromptTuning.start(base, task)
-    return PrefixTuning.start(base, task)
+        return PromptTuning.start(base, task, solved) if table is None else PromptTuning(table.clone())
+    return PrefixTuning.start(base, task, solved, table)
+
+
+def prefixes(base: Base, made: Sequence[Method]) -> list[KVPrefix]:
+    """The prefixes of several methods; soft prompts run through the base together."""
+    from components.methods.prompt import PromptTuning
+
+    soft = [method.weight for method in made if isinstance(method, PromptTuning)]
+    if len(soft) < 2:
+        return [method.prefix(base) for method in made]
+    run = iter(KVPrefix.each_from_embeddings(base, soft))
+    return [next(run) if isinstance(method, PromptTuning) else method.prefix(base) for method in made]

@@ -4,11 +4,13 @@ Without reparameterization the keys and values are the parameters. With it, a fe
 vectors makes what is ADDED to the first keys and values; its last layer begins at zero, so that both forms begin at the
 same prefix. The network is folded away when the adapter is saved.
 
-With ``layers`` only the last so many layers are trained; below them the keys and values of the task text stay, so that
-what those layers make of a row need not be computed twice. What is saved is a whole prefix all the same.
+With ``layers`` only the last so many layers are trained; below them the keys and values that it began from stay, so
+that what those layers make of a row need not be computed twice. What is saved is a whole prefix all the same.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from components.base_model import Base
 from components.errors import ParamsError
 from components.kv_prefix import KVPrefix
-from components.methods.text import repeated_ids
+from components.methods.text import start_ids
 from components.params import TaskParams
 
 RANDOM_SCALE = 0.02
@@ -50,12 +52,17 @@ class PrefixTuning(nn.Module):
         self.network = nn.Sequential(inner, nn.Tanh(), outer)
 
     @classmethod
-    def start(cls, base: Base, task: TaskParams) -> PrefixTuning:
-        """Begin from the keys and values of the task text, or at random."""
+    def start(
+        cls, base: Base, task: TaskParams, solved: Iterable[tuple[str, str]] = (), whole: Tensor | None = None
+    ) -> PrefixTuning:
+        """Begin from a whole prefix [P, L*2*Hkv*D]; or else from the keys and values of the task text or of solved
+        examples (text and target), or at random, as params.yaml says."""
         settings = task.prefix
         generator = torch.Generator().manual_seed(settings.training.seed)
-        if settings.init == "text":
-            ids = repeated_ids(base, task.instruction, settings.virtual_tokens)
+        if whole is not None:
+            table = whole
+        elif settings.init in ("text", "examples"):
+            ids = start_ids(base, task, settings.init, settings.virtual_tokens, solved)
             table = KVPrefix.from_tokens(base, ids).to_peft().float().cpu()
         else:
             columns = base.shape.layers * 2 * base.shape.kv_heads * base.shape.head_size

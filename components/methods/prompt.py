@@ -5,12 +5,14 @@ The vectors run through the frozen base once a step, not once a row: all rows sh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from components.base_model import Base
 from components.kv_prefix import KVPrefix
-from components.methods.text import repeated_ids
+from components.methods.text import start_ids
 from components.params import TaskParams
 from components.template import ids_of
 
@@ -28,16 +30,17 @@ class PromptTuning(nn.Module):
         self.weight = nn.Parameter(weight)
 
     @classmethod
-    def start(cls, base: Base, task: TaskParams) -> PromptTuning:
-        """Begin from the task text, the label words, sampled vocabulary, or at random, as params.yaml says."""
+    def start(cls, base: Base, task: TaskParams, solved: Iterable[tuple[str, str]] = ()) -> PromptTuning:
+        """Begin from the task text, solved examples (text and target), the label words, sampled vocabulary, or at
+        random, as params.yaml says."""
         settings = task.prompt
         generator = torch.Generator().manual_seed(settings.training.seed)
         embeddings: nn.Module = base.model.get_input_embeddings()
         table = embeddings.get_parameter("weight").detach().float().cpu()  # [V, H]
         length = settings.virtual_tokens
         sampled = table[torch.randint(min(COMMON_TOKENS, len(table)), (length,), generator=generator)]
-        if settings.init == "text":
-            return cls(table[repeated_ids(base, task.instruction, length)])
+        if settings.init in ("text", "examples"):
+            return cls(table[start_ids(base, task, settings.init, length, solved)])
         if settings.init == "labels":
             # A vector a label, the mean of its word's tokens; what is left over is sampled vocabulary.
             spoken = [table[ids_of(base.words, f" {word}")].mean(0) for word in (task.data.labels or {}).values()]

@@ -6,19 +6,26 @@ instruction, from which the trained methods start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import cycle, islice
+from collections.abc import Iterable, Sequence
+from itertools import cycle, islice, zip_longest
 
 from components.base_model import Base
+from components.data import Example
+from components.errors import ParamsError
 from components.kv_prefix import KVPrefix
+from components.params import TaskParams
 from components.template import Template, ids_of
 
 
 def text_ids(base: Base, text: str) -> list[int]:
     """Ids of a text that opens the sequence: behind the begin token where the base's tokenizer puts one."""
+    return [*begin_ids(base), *ids_of(base.words, text)]
+
+
+def begin_ids(base: Base) -> list[int]:
+    """The token that the base's tokenizer puts in front of a text, if it puts one."""
     # Asked of a letter, since of nothing some tokenizers make an end token, which may be the begin token too.
-    begin = [token for token in base.tokenizer("a").input_ids[:1] if token == base.tokenizer.bos_token_id]
-    return [*begin, *ids_of(base.words, text)]
+    return [token for token in base.tokenizer("a").input_ids[:1] if token == base.tokenizer.bos_token_id]
 
 
 def repeated_ids(base: Base, text: str, length: int) -> list[int]:
@@ -26,9 +33,44 @@ def repeated_ids(base: Base, text: str, length: int) -> list[int]:
     return list(islice(cycle(text_ids(base, text)), length))
 
 
+def start_ids(base: Base, task: TaskParams, init: str, length: int, solved: Iterable[tuple[str, str]]) -> list[int]:
+    """Exactly ``length`` ids of what a method begins from: the task text, or solved examples of the task.
+
+    Of examples there are as many as it takes; the first is cut where they are too long, so that the last stands whole
+    right before the text, as in in-context learning.
+
+    Raises:
+        ParamsError: all examples together are shorter.
+    """
+    if init == "text":
+        return repeated_ids(base, task.instruction, length)
+    template = Template(task.template, task.data.labels, task.data.max_tokens)
+    chosen: list[tuple[str, str]] = []
+    ids: list[int] = []
+    for pair in solved:
+        chosen.append(pair)
+        ids = in_context_ids(base, template, task.instruction, chosen)
+        if len(ids) >= length:
+            begin = begin_ids(base)
+            return [*begin, *ids[len(ids) - length + len(begin) :]]
+    raise ParamsError(
+        f"init is examples, and the {len(chosen)} training rows make {len(ids)} tokens; virtual_tokens is {length}: "
+        "lower it"
+    )
+
+
 def hard_prompt(base: Base, text: str) -> KVPrefix:
     """The keys and values of a written instruction."""
     return KVPrefix.from_tokens(base, text_ids(base, text))
+
+
+def in_turns(rows: Sequence[Example], labelled: bool) -> list[tuple[str, str]]:
+    """Texts and targets as solved examples are taken from rows: where there are labels, of each in turn."""
+    groups: dict[str, list[Example]] = {}
+    for row in rows:
+        groups.setdefault(row.target if labelled else "", []).append(row)
+    turns = zip_longest(*(groups[label] for label in sorted(groups)))
+    return [(row.text, row.target) for turn in turns for row in turn if row is not None]
 
 
 def in_context_ids(base: Base, template: Template, instruction: str, solved: Iterable[tuple[str, str]]) -> list[int]:

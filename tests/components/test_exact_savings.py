@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import without
-from components import training
+from components import losses
 from components.base_hash import hash_base
 from components.base_model import Base, load
 from components.batches import TrainingRow
@@ -57,7 +57,7 @@ def method_of(base: Base, method: str, table: Tensor) -> PromptTuning | PrefixTu
 def ours(base: Base, method: str, table: Tensor) -> tuple[float, Tensor]:
     """Mean loss over label tokens, and its gradient."""
     made = method_of(base, method, table)
-    loss, labels = training.row_losses(base, made.prefix(base), ROWS)
+    loss, labels = losses.row_losses(base, made.prefix(base), ROWS)
     (loss / labels).backward()  # type: ignore[no-untyped-call]
     [parameter] = made.parameters()
     assert parameter.grad is not None
@@ -133,7 +133,7 @@ def test_activations_made_again_give_the_same_gradient_and_are_not_kept(base: Ba
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             prefix = made.prefix(base)
             with recomputed(base) if again else nullcontext():
-                loss, labels = training.row_losses(base, prefix, ROWS)
+                loss, labels = losses.row_losses(base, prefix, ROWS)
         (loss / labels).backward()  # type: ignore[no-untyped-call]
         [parameter] = made.parameters()
         gradients[again] = parameter.grad

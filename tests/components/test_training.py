@@ -17,10 +17,12 @@ from components.batches import STRETCH, TrainingRow, epoch_batches
 from components.errors import Diverged, TrainingError
 from components.fingerprint import RECIPE
 from components.kv_prefix import KVPrefix
+from components.learner import learning_rate
+from components.losses import row_losses
 from components.methods import Method, build
 from components.methods.prompt import PromptTuning
 from components.params import DataParams, GateRule, PrefixParams, PromptParams, TaskParams, TrainingParams
-from components.training import Trained, learning_rate, row_losses, train
+from components.training import Trained, train
 
 SETTINGS = TrainingParams(steps=24, batch_size=4, learning_rate=0.3, evaluate_every=6, patience=9)
 # Even rows end in one token, odd ones in another; the first token tells which.

@@ -15,9 +15,10 @@ from components.batches import TrainingRow
 from components.errors import ParamsError, TrainingError
 from components.fingerprint import fingerprint
 from components.kv_prefix import KVPrefix
+from components.losses import row_losses
 from components.methods import build
 from components.params import DataParams, GateRule, PrefixParams, TaskParams, TrainingParams
-from components.training import row_losses, train
+from components.training import train
 from components.upper_layers import UpperLayers
 
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2, 22)) for n in range(16)]
@@ -120,7 +121,7 @@ def test_a_base_that_cannot_be_run_from_its_middle_is_refused(tiny_base_folder: 
 def test_more_layers_than_there_are_and_a_random_start_are_refused(base: Base) -> None:
     with pytest.raises(ParamsError, match=r"prefix\.layers is 3, the base \S+ has 2 layers"):
         build(base, task(layers=3), "prefix")
-    with pytest.raises(ValueError, match="layers is 1 and init 'random'"):
+    with pytest.raises(ValueError, match="layers is 1 and init random"):
         task(layers=1, init="random")
 
 

@@ -282,7 +282,7 @@ def open_project(_prepared_project: Path, prefect_server: None) -> OpenProject:
     """
     from prefect import Task
 
-    from flows import evaluate_steps, import_steps, reason_steps, run_steps, steps
+    from flows import comparing, evaluate_steps, import_steps, reason_steps, run_steps, steps, sweep_steps, warm_start
 
     @contextmanager
     def at(folder: Path, like: Path | None = None) -> Iterator[Project]:
@@ -291,7 +291,8 @@ def open_project(_prepared_project: Path, prefect_server: None) -> OpenProject:
         if like:
             _move_addresses(root / ".preface" / "mlflow.db", str(like), str(root))
         with pytest.MonkeyPatch.context() as patch:
-            rooms = (steps, run_steps, reason_steps, evaluate_steps, import_steps)
+            judging = (evaluate_steps, import_steps, comparing)
+            rooms = (steps, run_steps, reason_steps, sweep_steps, warm_start, *judging)
             for step in {id(each): each for room in rooms for each in vars(room).values()}.values():
                 if isinstance(step, Task):
                     patch.setattr(step, "retry_delay_seconds", 0)

@@ -119,6 +119,8 @@ def test_a_base_upgrade_stops_goes_on_and_comes_back(station: tuple[Station, str
         campaign = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "rebase", "--to", new],
             cwd=running.root, env=running.environment, stdout=log, stderr=log,
+            # A test run that a shell put into the background ignores Ctrl-C, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
     running.awaited(lambda: (new, new) in bases_of(running).values() or campaign.poll() is not None, seconds=1800)
     campaign.send_signal(signal.SIGINT)

@@ -1,0 +1,146 @@
+"""Starts the processes that train one adapter together, follows them, and brings back what they made.
+
+They are started by `accelerate launch`; what they are to do lies in a folder, and so does what comes of it. The first
+of them tells its figures line by line, which go to ``observe`` here; where that raises, all are stopped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+
+from components.base_model import Base
+from components.batches import TrainingRow
+from components.errors import Diverged, TrainingError, told
+from components.params import MethodName, TaskParams
+from components.records import Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from components.training import Observe, Trained
+
+FIGURES, WORK, START = "figures ", "work.json", "start.safetensors"
+MADE, SAID = "made.safetensors", "made.json"
+LAST_LINES = 20
+_PR_SET_PDEATHSIG = 1
+
+
+class Work(Record):
+    """What the processes train. rows, validation: (text ids, target ids) of each row; solved: texts and targets."""
+
+    folder: Path
+    hash: str
+    name: str
+    cpu: bool
+    dtype: str
+    task: TaskParams
+    method: MethodName
+    title: str
+    checkpoint: Path | None
+    rows: list[tuple[list[int], list[int]]]
+    validation: list[tuple[list[int], list[int]]]
+    solved: list[tuple[str, str]]
+
+
+def train_together(
+    base: Base,
+    task: TaskParams,
+    method: MethodName,
+    rows: Sequence[TrainingRow],
+    validation: Sequence[TrainingRow],
+    solved: Sequence[tuple[str, str]],
+    table: Tensor | None,
+    checkpoint: Path | None,
+    observe: Observe | None,
+    title: str,
+) -> Trained:
+    """Train by as many processes as the method's settings say.
+
+    Raises:
+        Diverged: as ``components/training.py`` does.
+        TrainingError: a process failed; the message ends with what it said last.
+    """
+    from components.training import Trained
+
+    work = Work(
+        folder=base.folder, hash=base.hash.value, name=base.name, cpu=base.device.type == "cpu",
+        dtype=str(base.dtype).removeprefix("torch."), task=task, method=method, title=title, checkpoint=checkpoint,
+        rows=[(list(row.text), list(row.target)) for row in rows],
+        validation=[(list(row.text), list(row.target)) for row in validation], solved=list(solved),
+    )  # fmt: skip
+    count = task.settings(method).training.processes
+    with tempfile.TemporaryDirectory(prefix="crew-") as room:
+        folder = Path(room)
+        (folder / WORK).write_text(work.model_dump_json(), encoding="utf-8")
+        if table is not None:
+            save_file({"table": table}, folder / START)
+        _run(folder, count, work.cpu, observe)
+        made = json.loads((folder / SAID).read_text(encoding="utf-8"))
+        if "fault" in made:
+            raise (Diverged if made["diverged"] else TrainingError)(made["fault"])
+        return Trained(table=load_file(folder / MADE)["table"], **made)
+
+
+def _run(folder: Path, count: int, cpu: bool, observe: Observe | None) -> None:
+    """Start them, pass on what the first tells, and wait until all have ended."""
+    threads = max(1, len(os.sched_getaffinity(0)) // count) if cpu else 1
+    options = [
+        "--num_processes",
+        str(count),
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    ]
+    place = ["--cpu", "--num_cpu_threads_per_process", str(threads)] if cpu else []
+    several = [] if cpu or count == 1 else ["--multi_gpu"]
+    port = ["--main_process_port", str(_free_port())]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, *place, *several, *port]
+    process = subprocess.Popen(
+        [*command, "--module", "components.crew_work", str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=_die_with_parent, env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+    )  # fmt: skip
+    said: list[str] = []
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line.startswith(FIGURES):
+                if observe:
+                    told_figures: dict[str, Any] = json.loads(line.removeprefix(FIGURES))
+                    observe(told_figures["figures"], told_figures["step"])
+            else:
+                said = [*said, line.rstrip()][-LAST_LINES:]
+        process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
+    if process.returncode:
+        raise TrainingError(f"training by {count} processes ended with {process.returncode}: {told(' | '.join(said))}")
+
+
+def _die_with_parent() -> None:
+    """A run that is killed takes its processes with it: accelerate's launcher ends those that it started."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])

@@ -1,0 +1,51 @@
+"""One of the processes that train an adapter together: `accelerate launch --module components.crew_work FOLDER`.
+
+What it is to do, and where it leaves what it made: ``crew_launch.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from components import base_model
+from components.adapter_training import train_rows
+from components.batches import TrainingRow
+from components.crew import Crew
+from components.crew_launch import FIGURES, MADE, SAID, START, WORK, Work
+from components.errors import Diverged, PrefaceError
+
+
+def main(folder: Path) -> None:
+    work = Work.model_validate_json((folder / WORK).read_text(encoding="utf-8"))
+    crew, device = Crew.joined(work.cpu)
+    base = base_model.load(work.folder, work.hash, work.name, device, getattr(torch, work.dtype))
+    rows, validation = (
+        [TrainingRow(tuple(text), tuple(target)) for text, target in some] for some in (work.rows, work.validation)
+    )
+    table = load_file(folder / START)["table"] if (folder / START).exists() else None
+
+    def tell(figures: dict[str, float], step: int) -> None:
+        sys.stdout.write(FIGURES + json.dumps({"figures": figures, "step": step}) + "\n")
+        sys.stdout.flush()
+
+    given = rows, validation, work.solved, table, work.checkpoint, tell if crew.first else None, work.title
+    try:
+        trained = train_rows(base, work.task, work.method, *given, crew)
+    except PrefaceError as error:  # every process sees the same figures, and so the same fault
+        said: dict[str, object] = {"fault": str(error), "diverged": isinstance(error, Diverged)}
+    else:
+        said = {name: value for name, value in asdict(trained).items() if name != "table"}
+        if crew.first:
+            save_file({"table": trained.table}, folder / MADE)
+    if crew.first:
+        (folder / SAID).write_text(json.dumps(said), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,109 @@
+"""Several processes that train one adapter together come to the adapter of one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from components.adapter_training import train_adapter
+from components.base_hash import hash_base
+from components.base_model import Base, load
+from components.crew import Crew
+from components.data import Example, Examples
+from components.errors import Diverged, TrainingError
+from components.params import DataParams, GateRule, TaskParams
+
+LOOP = {"steps": 8, "batch_size": 3, "accumulate": 2, "evaluate_every": 4, "learning_rate": 0.05}
+
+
+def task(processes: int, **more: Any) -> TaskParams:
+    settings = {"virtual_tokens": 3, "training": LOOP | {"processes": processes} | more}
+    return TaskParams.model_validate(
+        {
+            "base": "tiny",
+            "data": DataParams(source="rows.csv", format="csv", labels={"a": "a", "b": "b"}),
+            "instruction": "Say a or b.",
+            "prompt": settings,
+            "prefix": settings,
+            "gate": [GateRule(metric="accuracy", direction="higher", threshold=0.5)],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base_folder: Callable[..., Path]) -> Base:
+    folder = tiny_base_folder("llama")
+    return load(folder, hash_base(folder).value, device="cpu", dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    # 19 rows in threes: the last batch of an epoch has one row, of which one process has none.
+    rows = [Example(f"{n}", f"{n} {'dull' if n % 2 else 'funny'}", "ab"[n % 2]) for n in range(24)]
+    return Examples({"train": rows[:19], "validation": rows[19:], "test": []}, "0" * 64)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_each_item_is_one_process_s(size: int, count: int) -> None:
+    shares = [Crew(rank, size).share(range(count)) for rank in range(size)]
+    assert sorted(item for share in shares for item in share) == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("method", ["prefix", pytest.param("prompt", marks=pytest.mark.slow)])
+def test_two_processes_train_what_one_trains(base: Base, examples: Examples, tmp_path: Path, method: Any) -> None:
+    seen: dict[int, list[tuple[dict[str, float], int]]] = {1: [], 2: []}
+    made = {}
+    for processes, figures in seen.items():
+        file = tmp_path / f"{processes}.safetensors"
+
+        def observe(told: dict[str, float], step: int, figures: list[Any] = figures) -> None:
+            figures.append((told, step))
+
+        made[processes] = train_adapter(base, "film", task(processes), method, examples, file, observe)
+        assert file.exists()
+
+    one, two = made[1], made[2]
+    assert (two.steps, two.best_step, two.tokens) == (one.steps, one.best_step, one.tokens)
+    assert two.best_loss == pytest.approx(one.best_loss, rel=1e-5)
+    assert (two.table - one.table).norm() <= 1e-5 * one.table.norm()
+    assert [(step, sorted(told)) for told, step in seen[2]] == [(step, sorted(told)) for told, step in seen[1]]
+    losses = [[told["train_loss"] for told, _ in figures if "train_loss" in told] for figures in seen.values()]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def children() -> list[psutil.Process]:
+    return [each for each in psutil.Process(os.getpid()).children(recursive=True) if "crew_work" in str(each.cmdline())]
+
+
+def test_whoever_watches_can_stop_them_all(base: Base, examples: Examples) -> None:
+    def stop(_: dict[str, float], step: int) -> None:
+        if step == 1:
+            assert len(children()) >= 2
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_adapter(base, "film", task(2, steps=100_000), "prefix", examples, None, stop)
+
+    deadline = time.monotonic() + 20
+    while children() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert children() == []
+
+
+@pytest.mark.slow
+def test_a_crew_tells_what_one_process_would_tell(base: Base, examples: Examples, tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=r"lower training\.learning_rate"):
+        train_adapter(base, "film", task(2, weight_decay=1e30), "prefix", examples)
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match=r"^the checkpoint cannot be read"):
+        train_adapter(base, "film", task(2), "prefix", examples, file)

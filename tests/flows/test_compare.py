@@ -1,0 +1,67 @@
+"""`preface compare TASK`: every arm on the same rows, kept as it comes, shown as a table, a page and a picture."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from components import comparison
+from components.errors import NotFound
+from flows import comparing
+
+pytestmark = pytest.mark.flow
+Project = Any  # tests/flows/conftest.py; test modules are not packages
+ARMS = ["hard_prompt", "prefix", "lora"]
+
+
+def test_arms_are_set_beside_each_other(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = comparing.run(project.root, "film", ARMS)
+
+    assert [row["arm"] for row in shown.rows] == ARMS
+    assert [row["base weights"] for row in shown.rows] == ["unchanged"] * 3
+    folder = shown.page.parent
+    assert {"compare.md", "compare.json", "compare.png", "prefix.json", "lora.json", "hard_prompt.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+    page = shown.page.read_text(encoding="utf-8")
+    assert all(f"| {arm} |" in page for arm in ARMS)
+    [run] = project.mlflow_runs()
+    assert run.info.status == "FINISHED"
+    kept = json.loads(project.store.read_file(run.info.run_id, "compare/compare.json"))
+    assert [arm["arm"] for arm in kept["arms"]] == ARMS
+    assert run.data.metrics["lora/accuracy"] == kept["arms"][2]["scored"]["metrics"]["accuracy"]
+    with pytest.raises(Exception, match="film"):  # nothing is registered
+        project.store.versions("film")
+
+    # What is known is not trained again.
+    monkeypatch.setattr(comparison, "trained", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(comparison, "untrained", lambda *_: pytest.fail("it asked"))
+    assert comparing.run(project.root, "film", ["prefix", "lora"]).rows == shown.rows[1:]
+
+
+def test_a_comparison_that_was_stopped_goes_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = comparison.trained, []
+
+    def stopped(bare: Any, folder: Any, name: str, *rest: Any) -> Any:
+        calls.append(name)
+        if len(calls) == 2:
+            raise RuntimeError("the plug was pulled")
+        return real(bare, folder, name, *rest)
+
+    monkeypatch.setattr(comparison, "trained", stopped)
+    with pytest.raises(RuntimeError, match="plug"):
+        comparing.run(project.root, "film", ["prompt", "ia3"])
+
+    assert [row["arm"] for row in comparing.run(project.root, "film", ["prompt", "ia3"]).rows] == ["prompt", "ia3"]
+    assert calls == ["prompt", "ia3", "ia3"]
+    [run] = project.mlflow_runs()
+    assert run.info.status == "FINISHED"
+
+
+def test_an_arm_that_there_is_not_is_told_at_once(project: Project) -> None:
+    with pytest.raises(NotFound, match="film has no arm 'lorra', did you mean 'lora'"):
+        comparing.run(project.root, "film", ["lorra"])
+    assert project.mlflow_runs() == []
