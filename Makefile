@@ -15,7 +15,7 @@ export DVC_NO_ANALYTICS ?= 1
 export PIP_NO_COMPILE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-all test slow lint ui up down clean lock
+.PHONY: help setup demo demo-all test slow bench-train lint ui up down clean lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
@@ -45,6 +45,11 @@ test: $(STAMP)  ## lint, types, unit and flow tiers
 slow: $(STAMP)  ## the nightly tier: the pretrained model, and the full counts of property tests and kills
 	$(BIN)/preface prepare
 	$(BIN)/python -m pytest -m slow
+
+bench-train: $(STAMP)  ## training beside PEFT's, and adapters side by side: benchmarks/results/{train,together}.json
+	$(BIN)/preface prepare movie-sentiment
+	$(BIN)/python -m benchmarks.train
+	$(BIN)/python -m benchmarks.together
 
 lint: $(STAMP)  ## formatter, linter, types, import rules
 	$(BIN)/ruff format --check .

@@ -254,6 +254,9 @@ def main() -> None:
     parser.add_argument("--task", default="movie-sentiment")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument(
+        "--arm", action="append", help="METHOD:VIRTUAL_TOKENS, one piece of it; prints and keeps nothing"
+    )
     parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peak:
@@ -262,7 +265,7 @@ def main() -> None:
         return
     bench = Bench.of(given.task, given.batch_size)
     arms: dict[str, Any] = {}
-    for method, tokens in ARMS:
+    for method, tokens in _arms(given.arm):
         found = against_peft(bench, method, tokens, given.rounds)
         found["longer without"] = savings(bench, method, tokens, given.rounds)
         found |= against_trainer(bench, method, tokens, 3)
@@ -271,8 +274,17 @@ def main() -> None:
         found["peak, share of PEFT's"] = round(above["ours"] / above["peft"], 3)
         arms[f"{method}, {tokens} virtual tokens"] = found
         print(json.dumps({method: found}, indent=1), file=sys.stderr, flush=True)
+    if given.arm:
+        return
     said = {"task": given.task, "rounds": given.rounds, "rows a step": given.batch_size, "dtype": str(bench.base.dtype)}
     tell(said | {"arms": arms}, RESULTS, LIBRARIES)
+
+
+def _arms(asked: Sequence[str] | None) -> list[tuple[MethodName, int]]:
+    if not asked:
+        return list(ARMS)
+    split = (arm.split(":") for arm in asked)
+    return [("prompt" if method == "prompt" else "prefix", int(tokens)) for method, tokens in split]
 
 
 if __name__ == "__main__":

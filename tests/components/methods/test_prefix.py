@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from components.base_model import Base
+from components.errors import ParamsError
 from components.inference import from_artifact
 from components.kv_prefix import KVPrefix
 from components.methods import build
 from components.methods.prefix import RANDOM_SCALE, PrefixTuning
-from components.methods.text import repeated_ids, text_ids
+from components.methods.text import in_context_ids, repeated_ids, text_ids
 from components.params import TaskParams
+from components.template import Template
 
 MakeTask = Callable[..., TaskParams]
 
@@ -40,6 +42,36 @@ def test_text_is_the_keys_and_values_of_the_repeated_instruction(base: Base, tas
     method = start(base, task, virtual_tokens=length)
     assert method.folded().shape == (length, columns(base))
     assert same(method.prefix(base), KVPrefix.from_tokens(base, repeated_ids(base, instruction, length)))
+
+
+SOLVED = [(f"the film number {n} is what it is", "") for n in range(9)]
+
+
+@pytest.mark.parametrize("length", [5, 30, 60])
+def test_examples_are_the_keys_and_values_of_the_last_tokens_of_an_in_context_prompt(
+    base: Base, task: MakeTask, length: int
+) -> None:
+    """So training begins where in-context learning ends; of as many examples as it takes, the last stands whole."""
+    asked = task(prefix={"init": "examples", "virtual_tokens": length})
+    template = Template(asked.template, asked.data.labels, asked.data.max_tokens)
+    solved = [(text, list(asked.data.labels or {})[at % 2]) for at, (text, _) in enumerate(SOLVED)]
+    whole = [in_context_ids(base, template, asked.instruction, solved[:count]) for count in range(1, len(solved) + 1)]
+    ids = next(ids for ids in whole if len(ids) >= length)[-length:]
+
+    made = build(base, asked, "prefix", solved)
+
+    assert same(made.prefix(base), KVPrefix.from_tokens(base, ids))
+    soft = build(base, task(prompt={"init": "examples", "virtual_tokens": length}), "prompt", solved)
+    assert torch.equal(soft.folded(), base.model.get_input_embeddings().weight[ids].float())
+    upper = build(base, task(prefix={"init": "examples", "virtual_tokens": length, "layers": 1}), "prefix", solved)
+    assert torch.equal(upper.folded(), made.folded())
+
+
+def test_too_few_examples_for_so_many_virtual_tokens_are_told(base: Base, task: MakeTask) -> None:
+    asked = task(prefix={"init": "examples", "virtual_tokens": 200})
+    solved = [(text, next(iter(asked.data.labels or {}))) for text, _ in SOLVED[:2]]
+    with pytest.raises(ParamsError, match=r"the 2 training rows make \d+ tokens; virtual_tokens is 200: lower it"):
+        build(base, asked, "prefix", solved)
 
 
 def test_random_is_small_and_follows_from_the_seed(base: Base, task: MakeTask) -> None:
