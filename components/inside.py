@@ -26,7 +26,7 @@ RANK, WIDTH = 8, 16
 class Inside:
     """What is trained of a model that was changed in place. Parameters are float32, whatever the base's dtype."""
 
-    frozen_layers = 0
+    frozen_layers = virtual_tokens = 0
 
     def __init__(self, base: Base, trained: Mapping[str, Parameter]) -> None:
         self.trained = dict(trained)

@@ -15,6 +15,7 @@ from itertools import zip_longest
 
 import torch
 
+from components.attention import plain_products
 from components.base_model import Base
 from components.batches import TrainingRow
 from components.crew import ALONE, Crew
@@ -96,22 +97,31 @@ def optimizer_step(
         for pieces in zip_longest(*(batches[number] for number in numbers), fillvalue=()):
             shares = [(number, crew.share(rows)) for number, rows in zip(numbers, pieces, strict=True)]
             present = [(number, rows) for number, rows in shares if rows]
-            if not present:
-                continue
-            asked = [learners[number] for number, _ in present]
-            made = prefixes(base, [one.method for one in asked])
-            with recomputed(base) if any(one.settings.recompute for one in asked) else nullcontext():
-                found = losses(base, made, [rows for _, rows in present], asked[0].upper)
-            means = [loss / labels[number] for loss, (number, _) in zip(found, present, strict=True)]
-            sum(means[1:], means[0]).backward()  # type: ignore[no-untyped-call]
-            for loss, (number, _) in zip(found, present, strict=True):
-                totals[number] += loss.item()
+            found = _backward(base, learners, present, labels)
+            totals = [total + found.get(number, 0.0) for number, total in enumerate(totals)]
     if crew.size > 1:
         totals = _added_up(crew, learners, totals)
     return [
         _moved(learner, total / count, sum(len(row.ids) for batch in own for row in batch))
         for learner, total, count, own in zip(learners, totals, labels, batches, strict=True)
     ]
+
+
+def _backward(
+    base: Base, learners: Sequence[Learner], batch: Sequence[tuple[int, Sequence[TrainingRow]]], labels: Sequence[int]
+) -> dict[int, float]:
+    """Add to the gradients of the learners, each by its number, those of its rows; the loss of each."""
+    if not batch:
+        return {}
+    asked, rows = [learners[number] for number, _ in batch], [rows for _, rows in batch]
+    sparing = recomputed(base) if any(one.settings.recompute for one in asked) else nullcontext()
+    with plain_products(base, [one.method for one in asked], rows):
+        made = prefixes(base, [one.method for one in asked])
+        with sparing:
+            found = losses(base, made, rows, asked[0].upper)
+        means = [loss / labels[number] for loss, (number, _) in zip(found, batch, strict=True)]
+        sum(means[1:], means[0]).backward()  # type: ignore[no-untyped-call]
+    return {number: loss.item() for loss, (number, _) in zip(found, batch, strict=True)}
 
 
 def _added_up(crew: Crew, learners: Sequence[Learner], totals: Sequence[float]) -> list[float]:

@@ -99,7 +99,7 @@ class Run:
         """
         if not rows or not validation:
             raise TrainingError(f"{len(rows)} training and {len(validation)} validation rows; each needs at least one")
-        check_rows(base, [*rows, *validation], len(method.folded()))
+        check_rows(base, [*rows, *validation], method.virtual_tokens)
         began = time.monotonic()
         learner, progress = Learner.of(base, method, settings, [*rows, *validation]), Progress.fresh()
         if checkpoint is not None and checkpoint.exists():

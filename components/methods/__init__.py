@@ -21,10 +21,14 @@ class Method(Protocol):
     """What training needs to know of a method. Parameters are float32 whatever the base's dtype.
 
     ``frozen_layers``: of so many layers, from the first, training leaves the keys and values as they begin.
+    ``virtual_tokens``: the length of its prefix.
     """
 
     @property
     def frozen_layers(self) -> int: ...
+
+    @property
+    def virtual_tokens(self) -> int: ...
 
     def prefix(self, base: Base) -> KVPrefix:
         """The prefix that the present parameters stand for, differentiable, in the base's dtype."""

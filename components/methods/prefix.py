@@ -33,6 +33,7 @@ class PrefixTuning(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = base.shape
+        self.virtual_tokens = len(whole)
         self.frozen_layers = base.shape.layers - (layers or base.shape.layers)
         self.network: nn.Sequential | None = None
         columns = self.frozen_layers * 2 * base.shape.kv_heads * base.shape.head_size

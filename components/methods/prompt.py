@@ -28,6 +28,7 @@ class PromptTuning(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)
+        self.virtual_tokens = len(weight)
 
     @classmethod
     def start(cls, base: Base, task: TaskParams, solved: Iterable[tuple[str, str]] = ()) -> PromptTuning:

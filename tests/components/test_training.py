@@ -217,12 +217,12 @@ def golden(base: Base, name: str) -> Trained:
     return train(base, method_of(base, name), ROWS, ROWS, SETTINGS.model_copy(update={"learning_rate": 0.02}))
 
 
-# best_loss of RECIPE 1 on the tiny llama base of tests/conftest.py, float32.
+# best_loss of RECIPE 2 on the tiny llama base of tests/conftest.py, float32.
 GOLDEN = {"prompt": 4.71946, "prefix": 5.50768, "reparameterized": 4.62726}
 
 
 @METHODS
 def test_the_recipe_is_raised_when_training_changes(base: Base, name: str) -> None:
     """Fingerprints promise that one recipe gives one adapter. If this fails: raise RECIPE, then renew the figures."""
-    assert RECIPE == 1
+    assert RECIPE == 2
     assert golden(base, name).best_loss == pytest.approx(GOLDEN[name], rel=1e-3)
