@@ -1,9 +1,9 @@
 """Reading from the middle of the base: what the lower layers make of a row is computed once and kept.
 
-Where training leaves the keys and values of the lower layers alone, their outputs for a row never change, so that every
-later epoch runs the upper layers only, forward and backward. The outputs lie in one memory-mapped file, which the
-system may drop from memory; rows that it has no room for are read anew each time. This module does not know how a
-prefix was made or what is learned of the rows.
+Where training leaves the keys and values of the lower layers alone, their outputs for a row never change, so that once
+it was read, later epochs run the upper layers only, forward and backward. The outputs lie in one memory-mapped file,
+which the system may drop from memory; rows that it has no room for are read anew each time. This module does not know
+how a prefix was made or what is learned of the rows.
 
 Notation: B batch, T text tokens, H hidden size, L layers.
 """
@@ -20,13 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from components.base_model import Base
-from components.decoder import Decoder, by_length, pad
+from components.decoder import Decoder, pad
 from components.errors import TrainingError
 from components.kv_prefix import KVPrefix, PrefixRows
 from components.last_layer import layers_of
 
 Ids = tuple[int, ...]
-READ_TOKENS = 4096
 KEPT_BYTES = 4 * 2**30
 
 
@@ -37,17 +36,18 @@ class _Reached(Exception):
 @dataclass(frozen=True)
 class UpperLayers:
     """first: the lowest layer that is run; states: [N, H], the inputs of it for all tokens of the rows kept;
-    places: where in it a row begins; lower: the prefix that those are behind."""
+    places: where in it a row begins; lower: the prefix that those are behind; known: the rows that were read before."""
 
     base: Base
     first: int
     lower: KVPrefix
     states: Tensor
     places: dict[Ids, int]
+    known: set[Ids]
 
     @classmethod
     def above(cls, base: Base, first: int, prefix: KVPrefix, rows: Sequence[Ids]) -> UpperLayers:
-        """Run the layers below ``first`` over the rows, behind the prefix.
+        """Make room for what the layers below ``first`` make of the rows, behind the prefix, once each is read.
 
         Args:
             rows: token ids; the same row twice is kept once.
@@ -64,13 +64,8 @@ class UpperLayers:
                 break
             places[row] = used
             used += len(row)
-        made = cls(base, first, lower, _mapped(used, base), places)
+        made = cls(base, first, lower, _mapped(used, base), places, set())
         made._refuse_unequal(different[-4:])
-        kept = list(places)
-        for batch in by_length([len(row) for row in kept], READ_TOKENS):
-            chosen = [kept[i] for i in batch]
-            for row, states in zip(chosen, made._below(chosen), strict=True):
-                made.states[places[row] : places[row] + len(row)] = states[: len(row)].cpu()
         return made
 
     def read(self, front: PrefixRows, rows: Sequence[Ids]) -> Tensor:
@@ -82,16 +77,24 @@ class UpperLayers:
         hidden = torch.zeros(
             len(rows), int(counts.max()), self.base.shape.hidden, dtype=self.base.dtype, device=self.base.device
         )
-        absent = [number for number, row in enumerate(rows) if row not in self.places]
+        absent = [number for number, row in enumerate(rows) if row not in self.known]
         for number, row in enumerate(rows):
-            if row in self.places:
+            if row in self.known:
                 at = self.places[row]
                 hidden[number, : len(row)] = self.states[at : at + len(row)].to(self.base.device)
         if absent:
             below = self._below([rows[number] for number in absent])
             hidden[torch.tensor(absent, device=hidden.device), : below.shape[1]] = below
+            self._keep([rows[number] for number in absent], below)
         with _from_layer(self.base, self.first):
             return Decoder.behind(self.base, front, once=True).read_states(hidden, counts)
+
+    def _keep(self, rows: Sequence[Ids], below: Tensor) -> None:
+        for row, states in zip(rows, below, strict=True):
+            if row in self.places:
+                at = self.places[row]
+                self.states[at : at + len(row)] = states[: len(row)].cpu()
+                self.known.add(row)
 
     @torch.no_grad()
     def _below(self, rows: Sequence[Ids]) -> Tensor:
