@@ -43,7 +43,7 @@ def draft(
     report: Report,
     machine: Machine,
     root: Path,
-    start: StartPin | None,
+    start: StartPin | None = None,
 ) -> Draft:
     """Everything of the manifest but the digests of the folder's files."""
     settings = params.settings(method)

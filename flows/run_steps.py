@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from prefect.logging import get_run_logger
 
@@ -99,5 +100,6 @@ def settle(job: Job, known: Registered) -> None:
 @step(name="tidy")
 def tidy(job: Job) -> None:
     """Take away what looking for reasons brought, where no training is to go on."""
-    if not (job.folder / CHECKPOINT).exists():
+    # Each start has a checkpoint of its own, where there are several.
+    if not list(job.folder.glob(f"{Path(CHECKPOINT).stem}*")):
         shutil.rmtree(job.folder, ignore_errors=True)

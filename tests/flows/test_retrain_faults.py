@@ -139,7 +139,7 @@ def test_a_store_that_is_away_for_a_moment_delays_a_registration_and_no_more(
 
 def test_diverged_training_registers_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a model this small no rate that params.yaml takes does it: the schedule goes astray instead."""
-    monkeypatch.setattr("components.training.learning_rate", lambda *_: 1e30)
+    monkeypatch.setattr("components.training.learning_rate", lambda *_: float("inf"))
 
     with pytest.raises(Diverged, match=r"not finite; lower training\.learning_rate") as caught:
         project.retrain()

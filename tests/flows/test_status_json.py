@@ -74,7 +74,7 @@ def lived(
 
         project.change("tasks.film.prefix.training.seed", 6)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("components.training.learning_rate", lambda *_: 1e30)
+            patch.setattr("components.training.learning_rate", lambda *_: float("inf"))
             with pytest.raises(Diverged):
                 project.retrain()
         yield project

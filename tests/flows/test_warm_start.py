@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components import training
 from components.params import RetrainParams
 from flows import reproduce
 from registry import artifact
@@ -84,3 +85,26 @@ def test_without_being_asked_for_there_is_none(project: Project) -> None:
     more_rows(project)
     assert project.retrain().result == "Staged"
     assert manifest(project, 2).start is None
+
+
+def test_an_interrupted_training_goes_on_from_both_checkpoints(live: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = training.optimizer_step, []
+
+    def stopped(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 12:  # of 20, evaluated every 5
+            raise RuntimeError("the plug was pulled")
+        return real(*arguments)
+
+    more_rows(live)
+    monkeypatch.setattr(training, "optimizer_step", stopped)
+    with pytest.raises(RuntimeError, match="plug"):
+        live.retrain()
+    assert {"checkpoint-cold.safetensors", "checkpoint-warm.safetensors"} <= live.kept()
+    calls[:] = [1] * 12
+
+    assert live.retrain().result == "Staged"
+
+    assert len(calls) == 12 + 20 - 10
+    assert sorted(live.report(2).starts) == ["cold", "warm"]
+    assert live.kept() == set()
