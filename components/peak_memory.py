@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 from pathlib import Path
 
 import torch
@@ -18,6 +21,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
             self._before: int | None = torch.cuda.memory_allocated(device)
         else:
+            _give_back()
             try:
                 CLEAR.write_text("5")  # Linux forgets the peak so far
                 self._before = _bytes("VmRSS")
@@ -35,3 +39,10 @@ class PeakMemory:
 def _bytes(name: str) -> int:
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
+
+
+def _give_back() -> None:
+    """What earlier work has freed and the allocator keeps would be used again, and so not be seen."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
