@@ -1,6 +1,8 @@
 """Several adapters in one batch, over the same one after the other: steps of both, in turn, on the same rows.
 
-python -m benchmarks.together --rounds 12      writes benchmarks/results/together.json; `preface prepare` comes first
+    python -m benchmarks.together --rounds 12      writes benchmarks/results/together.json
+
+`preface prepare` comes first.
 """
 
 from __future__ import annotations

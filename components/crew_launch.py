@@ -107,7 +107,7 @@ def _run(folder: Path, count: int, cpu: bool, observe: Observe | None) -> None:
         "no",
     ]
     place = ["--cpu", "--num_cpu_threads_per_process", str(threads)] if cpu else []
-    several = [] if cpu or count == 1 else ["--multi_gpu"]
+    several = [] if cpu else ["--multi_gpu"]
     port = ["--main_process_port", str(_free_port())]
     command = [sys.executable, "-m", "accelerate.commands.launch", *options, *place, *several, *port]
     process = subprocess.Popen(
