@@ -19,6 +19,7 @@ from components.attention import plain_products
 from components.base_model import Base
 from components.batches import TrainingRow
 from components.crew import ALONE, Crew
+from components.lean_layers import lean
 from components.losses import losses
 from components.methods import Method, prefixes
 from components.params import TrainingParams
@@ -115,7 +116,7 @@ def _backward(
         return {}
     asked, rows = [learners[number] for number, _ in batch], [rows for _, rows in batch]
     sparing = recomputed(base) if any(one.settings.recompute for one in asked) else nullcontext()
-    with plain_products(base, [one.method for one in asked], rows):
+    with plain_products(base, [one.method for one in asked], rows), lean(base):
         made = prefixes(base, [one.method for one in asked])
         with sparing:
             found = losses(base, made, rows, asked[0].upper)
