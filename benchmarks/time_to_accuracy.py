@@ -52,7 +52,9 @@ def settings_of(task: TaskParams, method: MethodName, text: str, seed: int) -> T
 def by_us(bench: Bench, task: TaskParams, method: MethodName, every: int, look: Look) -> None:
     settings = task.settings(method).training
     began = time.perf_counter()
-    learner = Learner.of(bench.base, methods.build(bench.base, task, method, bench.solved), settings, bench.rows)
+    learner = Learner.of(
+        bench.base, methods.build(bench.base, task, method, bench.lessons.solved), settings, bench.rows
+    )
     spent, epoch, step = time.perf_counter() - began, 0, 0
     while True:
         for batches in epoch_batches(bench.rows, settings, epoch):

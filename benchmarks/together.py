@@ -30,7 +30,7 @@ def compared(bench: Bench, method: MethodName, virtual_tokens: int, count: int, 
     task = bench.with_tokens(virtual_tokens)
     settings = task.settings(method).training
     learners = [
-        Learner.of(bench.base, methods.build(bench.base, task, method, bench.solved), settings, bench.rows)
+        Learner.of(bench.base, methods.build(bench.base, task, method, bench.lessons.solved), settings, bench.rows)
         for _ in range(count)
     ]
     batches = bench.batches(method)

@@ -28,13 +28,12 @@ from benchmarks import peft_side, without
 from benchmarks.fleet import tell
 from components import base_model, methods, params
 from components.base_model import Base
-from components.batches import TrainingRow, epoch_batches, rows_of
+from components.batches import TrainingRow, epoch_batches
 from components.data import read_examples
 from components.learner import Learner, optimizer_step
-from components.methods.text import in_turns
+from components.lessons import Lessons
 from components.params import MethodName, TaskParams
 from components.peak_memory import PeakMemory
-from components.report import wording
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "train.json"
@@ -49,8 +48,7 @@ class Bench:
 
     base: Base
     task: TaskParams
-    rows: list[TrainingRow]
-    solved: list[tuple[str, str]]
+    lessons: Lessons
 
     @classmethod
     def of(cls, name: str, batch_size: int) -> Bench:
@@ -63,8 +61,11 @@ class Bench:
         examples = read_examples(ROOT / "data" / "prepared" / name)
         own = {"training": {"batch_size": batch_size}}
         task = task.model_validate(task.model_dump() | {"prompt": own, "prefix": own})
-        train = examples.of("train")
-        return cls(base, task, rows_of(base, wording(task), train), in_turns(train, task.data.labels is not None))
+        return cls(base, task, Lessons.of(base, task, examples))
+
+    @property
+    def rows(self) -> Sequence[TrainingRow]:
+        return self.lessons.rows
 
     def with_tokens(self, virtual_tokens: int) -> TaskParams:
         """The task with so many virtual tokens, whichever the method."""
@@ -82,7 +83,9 @@ class Bench:
 def ours(bench: Bench, method: MethodName, virtual_tokens: int) -> Step:
     task = bench.with_tokens(virtual_tokens)
     settings = task.settings(method).training
-    learner = Learner.of(bench.base, methods.build(bench.base, task, method, bench.solved), settings, bench.rows)
+    learner = Learner.of(
+        bench.base, methods.build(bench.base, task, method, bench.lessons.solved), settings, bench.rows
+    )
 
     def step(rows: Sequence[TrainingRow]) -> None:
         optimizer_step(bench.base, [learner], [[rows]], [settings.learning_rate])

@@ -5,22 +5,19 @@ The flow that retrains and the command that reproduces both train by this. Knows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from components.base_model import Base
-from components.batches import TrainingRow, rows_of
 from components.crew import ALONE, Crew
 from components.crew_launch import train_together
 from components.data import Examples
 from components.errors import Diverged
+from components.lessons import Lessons
 from components.methods import build
-from components.methods.text import in_turns
 from components.params import MethodName, TaskParams
-from components.report import wording
 from components.training import Observe, Run, Trained, advance, train
 
 COLD, WARM = "cold", "warm"
@@ -44,37 +41,33 @@ def train_adapter(
         table: an adapter of the same shape to go on from. Training anew goes on beside it, since a start that was good
             for other rows may be worse; the better on the validation rows is taken.
     """
-    template = wording(task)
-    rows, validation = (rows_of(base, template, examples.of(split)) for split in ("train", "validation"))
-    solved = in_turns(examples.of("train"), task.data.labels is not None)
+    lessons = Lessons.of(base, task, examples)
     train_them = train_together if task.settings(method).training.processes > 1 else train_rows
-    return train_them(base, task, method, rows, validation, solved, table, checkpoint, observe, f"{name} {method}")
+    return train_them(base, task, method, lessons, table, checkpoint, observe, f"{name} {method}")
 
 
 def train_rows(
     base: Base,
     task: TaskParams,
     method: MethodName,
-    rows: Sequence[TrainingRow],
-    validation: Sequence[TrainingRow],
-    solved: Sequence[tuple[str, str]],
+    lessons: Lessons,
     table: Tensor | None,
     checkpoint: Path | None,
     observe: Observe | None,
     title: str,
     crew: Crew = ALONE,
 ) -> Trained:
-    """The same from token ids; by this process, or by this one among those of a crew."""
+    """The same from its lessons; by this process, or by this one among those of a crew."""
     settings = task.settings(method).training
     if table is None:
-        made = build(base, task, method, solved)
-        return train(base, made, rows, validation, settings, checkpoint, observe, title, crew)
+        made = build(base, task, method, lessons.solved)
+        return train(base, made, lessons, settings, checkpoint, observe, title, crew)
     runs = {}
     for start, begun in ((COLD, None), (WARM, table)):
         file = checkpoint.with_stem(f"{checkpoint.stem}-{start}") if checkpoint else None
         seen = _named(start, observe) if observe else None
-        made = build(base, task, method, solved, begun)
-        runs[start] = Run.begin(base, made, rows, validation, settings, file, seen, f"{title}, {start}", crew)
+        made = build(base, task, method, lessons.solved, begun)
+        runs[start] = Run.begin(base, made, lessons, settings, file, seen, f"{title}, {start}", crew)
     advance(base, list(runs.values()), title)
     sound = {start: run for start, run in runs.items() if not run.fault}
     if not sound:

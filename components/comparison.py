@@ -21,14 +21,13 @@ from torch.nn import Parameter
 
 from components import base_model, baselines
 from components.base_model import Base
-from components.batches import rows_of
 from components.data import Examples
 from components.evaluation import Scored, mean_interval, score
 from components.inference import answer
 from components.inside import InsideName, change
 from components.kv_prefix import KVPrefix
+from components.lessons import Lessons
 from components.methods import Method, build
-from components.methods.text import in_turns
 from components.params import MethodName, TaskParams
 from components.peak_memory import PeakMemory
 from components.records import Record
@@ -136,16 +135,13 @@ def trained(bare: Base, folder: Path, name: str, task: TaskParams, examples: Exa
             autocast = _autocast(bare)
     original = list(base.model.parameters())
     before, memory = _digest(original), PeakMemory(base.device)
-    settings = asked.settings(asked.method).training
-    method: Method
-    if arm.inside:
-        method = change(base, arm.inside, settings.seed)
-    else:
-        method = build(base, asked, asked.method, in_turns(examples.of("train"), task.data.labels is not None))
-    rows, validation = (rows_of(base, wording(task), examples.of(split)) for split in ("train", "validation"))
+    settings, lessons = asked.settings(asked.method).training, Lessons.of(base, task, examples)
+    method: Method = (
+        change(base, arm.inside, settings.seed) if arm.inside else build(base, asked, asked.method, lessons.solved)
+    )
     began = time.monotonic()
     with autocast():
-        done = train(base, method, rows, validation, settings, title=name)
+        done = train(base, method, lessons, settings, title=name)
     seconds, peak = time.monotonic() - began, memory.above()
     unchanged = _digest(original) == before
     numbers = sum(parameter.numel() for parameter in method.parameters())

@@ -14,14 +14,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 
 from components.base_model import Base
-from components.batches import TrainingRow
 from components.errors import Diverged, TrainingError, told
 from components.params import MethodName, TaskParams
 from components.records import Record
@@ -29,6 +27,7 @@ from components.records import Record
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from components.lessons import Lessons
     from components.training import Observe, Trained
 
 FIGURES, WORK, START = "figures ", "work.json", "start.safetensors"
@@ -58,9 +57,7 @@ def train_together(
     base: Base,
     task: TaskParams,
     method: MethodName,
-    rows: Sequence[TrainingRow],
-    validation: Sequence[TrainingRow],
-    solved: Sequence[tuple[str, str]],
+    lessons: Lessons,
     table: Tensor | None,
     checkpoint: Path | None,
     observe: Observe | None,
@@ -77,8 +74,8 @@ def train_together(
     work = Work(
         folder=base.folder, hash=base.hash.value, name=base.name, cpu=base.device.type == "cpu",
         dtype=str(base.dtype).removeprefix("torch."), task=task, method=method, title=title, checkpoint=checkpoint,
-        rows=[(list(row.text), list(row.target)) for row in rows],
-        validation=[(list(row.text), list(row.target)) for row in validation], solved=list(solved),
+        rows=[(list(row.text), list(row.target)) for row in lessons.rows],
+        validation=[(list(row.text), list(row.target)) for row in lessons.validation], solved=list(lessons.solved),
     )  # fmt: skip
     count = task.settings(method).training.processes
     with tempfile.TemporaryDirectory(prefix="crew-") as room:

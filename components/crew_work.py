@@ -19,6 +19,7 @@ from components.batches import TrainingRow
 from components.crew import Crew
 from components.crew_launch import FIGURES, MADE, SAID, START, WORK, Work
 from components.errors import Diverged, PrefaceError
+from components.lessons import Lessons
 
 
 def main(folder: Path) -> None:
@@ -34,7 +35,7 @@ def main(folder: Path) -> None:
         sys.stdout.write(FIGURES + json.dumps({"figures": figures, "step": step}) + "\n")
         sys.stdout.flush()
 
-    given = rows, validation, work.solved, table, work.checkpoint, tell if crew.first else None, work.title
+    given = Lessons(rows, validation, work.solved), table, work.checkpoint, tell if crew.first else None, work.title
     try:
         trained = train_rows(base, work.task, work.method, *given, crew)
     except PrefaceError as error:  # every process sees the same figures, and so the same fault

@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from components.base_model import Base
-from components.batches import rows_of
 from components.data import Examples
 from components.errors import TrainingError
+from components.lessons import Lessons
 from components.methods import build
-from components.methods.text import in_turns
 from components.params import MethodName, TaskParams
-from components.report import wording
 from components.sweep_params import choices
 from components.training import Observe, Run, advance
 
@@ -87,7 +85,7 @@ def sweep(
         TrainingError: every trial diverged.
     """
     halvings = math.ceil(math.log2(len(trials)))
-    bench = _Bench(base, task, examples, folder, observe, {})
+    bench = _Bench(base, task, Lessons.of(base, task, examples), folder, observe, {})
     decided, going = _read(folder), list(trials)
     best: list[Tried] = []
     ended: list[Tried] = []
@@ -111,7 +109,7 @@ class _Bench:
 
     base: Base
     task: TaskParams
-    examples: Examples
+    lessons: Lessons
     folder: Path
     observe: Callable[[Trial], Observe] | None
     runs: dict[int, Run]
@@ -128,13 +126,11 @@ class _Bench:
         return {str(number): self._standing(run) for number, run in going.items()}
 
     def _begun(self, trial: Trial) -> Run:
-        chosen, template = self.task.with_settings(trial.method, trial.choice), wording(self.task)
-        rows, validation = (rows_of(self.base, template, self.examples.of(split)) for split in ("train", "validation"))
+        chosen, lessons = self.task.with_settings(trial.method, trial.choice), self.lessons
         settings, seen = chosen.settings(trial.method).training, self.observe(trial) if self.observe else None
-        solved = in_turns(self.examples.of("train"), self.task.data.labels is not None)
-        method = build(self.base, chosen, trial.method, solved)
+        method = build(self.base, chosen, trial.method, lessons.solved)
         file = self.folder / f"trial-{trial.number}.safetensors"
-        return Run.begin(self.base, method, rows, validation, settings, file, seen, title=str(trial))
+        return Run.begin(self.base, method, lessons, settings, file, seen, title=str(trial))
 
     def _standing(self, run: Run) -> dict[str, Any]:
         """Trials of other settings are evaluated at other steps; at the end of a rung all of them are."""

@@ -26,6 +26,7 @@ from components.crew import ALONE, Crew
 from components.decoder import KEPT_PER_READ, by_length
 from components.errors import Diverged, TrainingError
 from components.learner import Learner, Stepped, learning_rate, optimizer_step
+from components.lessons import Lessons
 from components.losses import row_losses
 from components.methods import Method
 from components.params import TrainingParams
@@ -76,8 +77,7 @@ class Run:
         cls,
         base: Base,
         method: Method,
-        rows: Sequence[TrainingRow],
-        validation: Sequence[TrainingRow],
+        lessons: Lessons,
         settings: TrainingParams,
         checkpoint: Path | None = None,
         observe: Observe | None = None,
@@ -87,8 +87,7 @@ class Run:
         """Before its first step, or where its checkpoint stood.
 
         Args:
-            rows: the training rows as token ids; every epoch visits each once, in an order that follows from the seed.
-            validation: rows that choose the best state and when to stop.
+            lessons: every epoch visits each training row once, in an order that follows from the seed.
             checkpoint: a file written at every evaluation and read, if it exists, at the start.
             observe: called with (figures, step) after every step and every evaluation.
             crew: the processes that train it together; each is given all rows.
@@ -97,6 +96,7 @@ class Run:
             Diverged: the loss before training is not finite.
             TrainingError: no rows, too long rows, or a checkpoint of another run.
         """
+        rows, validation = lessons.rows, lessons.validation
         if not rows or not validation:
             raise TrainingError(f"{len(rows)} training and {len(validation)} validation rows; each needs at least one")
         check_rows(base, [*rows, *validation], method.virtual_tokens)
@@ -193,8 +193,7 @@ class Run:
 def train(
     base: Base,
     method: Method,
-    rows: Sequence[TrainingRow],
-    validation: Sequence[TrainingRow],
+    lessons: Lessons,
     settings: TrainingParams,
     checkpoint: Path | None = None,
     observe: Observe | None = None,
@@ -207,7 +206,7 @@ def train(
         Diverged: a loss or gradient is not finite, or the loss grew far above where it began.
         TrainingError: no rows, too long rows, or a checkpoint of another run.
     """
-    run = Run.begin(base, method, rows, validation, settings, checkpoint, observe, title, crew)
+    run = Run.begin(base, method, lessons, settings, checkpoint, observe, title, crew)
     advance(base, [run], title)
     if run.fault:
         raise Diverged(run.fault)

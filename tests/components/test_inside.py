@@ -18,11 +18,13 @@ from components.decoder import Decoder, logits, pad
 from components.errors import UnsupportedBase
 from components.inside import change
 from components.kv_prefix import KVPrefix, PrefixRows
+from components.lessons import Lessons
 from components.params import BaselineParams, DataParams, GateRule, TaskParams, TrainingParams
 from components.training import train
 
 SETTINGS = TrainingParams(steps=12, batch_size=4, learning_rate=0.01, evaluate_every=4, patience=9)
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2,)) for n in range(16)]
+LESSONS = Lessons(ROWS, ROWS)
 INSIDE: Any = pytest.mark.parametrize("name", ["lora", "ia3", "bottleneck", "full"])
 
 
@@ -56,7 +58,7 @@ def test_it_begins_as_the_base_and_learns(folder: Path, name: Any) -> None:
     method = change(base, name, seed=0)
     torch.testing.assert_close(said(base), before, atol=1e-6, rtol=1e-6)
 
-    done = train(base, method, ROWS, ROWS, SETTINGS)
+    done = train(base, method, LESSONS, SETTINGS)
 
     assert done.best_loss < done.first_loss
     assert not torch.allclose(said(base), before, atol=1e-3)
@@ -69,7 +71,7 @@ def test_it_begins_as_the_base_and_learns(folder: Path, name: Any) -> None:
 def test_a_base_in_bfloat16_takes_a_float32_adapter(folder: Path, name: Any) -> None:
     base = loaded(folder, torch.bfloat16)
     method = change(base, name, seed=0)
-    done = train(base, method, ROWS, ROWS, SETTINGS)
+    done = train(base, method, LESSONS, SETTINGS)
     assert done.best_loss < done.first_loss
     assert all(parameter.dtype == torch.float32 for parameter in method.parameters())
 

@@ -17,6 +17,7 @@ from components.base_model import Base, load
 from components.batches import TrainingRow
 from components.kv_prefix import KVPrefix
 from components.learner import Learner, optimizer_step
+from components.lessons import Lessons
 from components.methods import build
 from components.params import DataParams, GateRule, TaskParams
 from components.training import Run, advance, train
@@ -54,7 +55,7 @@ def begun(base: Base, which: int, **more: Any) -> Run:
     method: Any = name
     task = TASK.with_settings(method, choice)
     rows = ROWS[which:]  # each learns of rows of its own
-    return Run.begin(base, build(base, task, method), rows, ROWS[:4], task.settings(method).training, **more)
+    return Run.begin(base, build(base, task, method), Lessons(rows, ROWS[:4]), task.settings(method).training, **more)
 
 
 def possible(base: Base) -> list[int]:
@@ -158,7 +159,7 @@ def test_a_share_of_the_steps_is_gone_on_with_from_there(base: Base, tmp_path: P
 def test_long_answers_go_through_the_head_in_pieces(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained() -> Any:
         task = TASK.with_settings("prefix", {"virtual_tokens": 3, "training": LOOP})
-        return train(base, build(base, task, "prefix"), ROWS, ROWS, task.prefix.training)
+        return train(base, build(base, task, "prefix"), Lessons(ROWS, ROWS), task.prefix.training)
 
     whole = trained()
     monkeypatch.setattr("components.losses.LABELS_AT_ONCE", 3)

@@ -18,6 +18,7 @@ from components.errors import Diverged, TrainingError
 from components.fingerprint import RECIPE
 from components.kv_prefix import KVPrefix
 from components.learner import learning_rate
+from components.lessons import Lessons
 from components.losses import row_losses
 from components.methods import Method, build
 from components.methods.prompt import PromptTuning
@@ -27,6 +28,7 @@ from components.training import Trained, train
 SETTINGS = TrainingParams(steps=24, batch_size=4, learning_rate=0.3, evaluate_every=6, patience=9)
 # Even rows end in one token, odd ones in another; the first token tells which.
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2,)) for n in range(16)]
+LESSONS = Lessons(ROWS, ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_only_the_adapter_learns(base: Base, name: str) -> None:
     before = {key: value.clone() for key, value in base.model.state_dict().items()}
     method = method_of(base, name)
     seen: list[tuple[dict[str, float], int]] = []
-    trained = train(base, method, ROWS, ROWS, SETTINGS, observe=lambda figures, step: seen.append((figures, step)))
+    trained = train(base, method, LESSONS, SETTINGS, observe=lambda figures, step: seen.append((figures, step)))
     assert trained.best_loss < trained.first_loss - 0.5
     assert all(torch.equal(value, before[key]) for key, value in base.model.state_dict().items())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in base.model.parameters())
@@ -72,7 +74,7 @@ def test_only_the_adapter_learns(base: Base, name: str) -> None:
 
 @METHODS
 def test_an_interrupted_run_ends_in_the_same_adapter(base: Base, tmp_path: Path, name: str) -> None:
-    whole = train(base, method_of(base, name), ROWS, ROWS, SETTINGS)
+    whole = train(base, method_of(base, name), LESSONS, SETTINGS)
     file = tmp_path / "checkpoint.safetensors"
 
     def pull_the_plug(figures: dict[str, float], step: int) -> None:
@@ -80,10 +82,10 @@ def test_an_interrupted_run_ends_in_the_same_adapter(base: Base, tmp_path: Path,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(base, method_of(base, name), ROWS, ROWS, SETTINGS, checkpoint=file, observe=pull_the_plug)
+        train(base, method_of(base, name), LESSONS, SETTINGS, checkpoint=file, observe=pull_the_plug)
     steps: list[int] = []
     resumed = train(
-        base, method_of(base, name), ROWS, ROWS, SETTINGS, checkpoint=file, observe=lambda _, step: steps.append(step)
+        base, method_of(base, name), LESSONS, SETTINGS, checkpoint=file, observe=lambda _, step: steps.append(step)
     )
     assert steps[0] == 13  # the checkpoint stood at 12
     assert torch.equal(resumed.table, whole.table)
@@ -92,8 +94,8 @@ def test_an_interrupted_run_ends_in_the_same_adapter(base: Base, tmp_path: Path,
 
 
 def test_a_seed_gives_one_adapter(base: Base) -> None:
-    first, again = (train(base, method_of(base, "prompt"), ROWS, ROWS, SETTINGS).table for _ in range(2))
-    other = train(base, method_of(base, "prompt"), ROWS, ROWS, SETTINGS.model_copy(update={"seed": 1})).table
+    first, again = (train(base, method_of(base, "prompt"), LESSONS, SETTINGS).table for _ in range(2))
+    other = train(base, method_of(base, "prompt"), LESSONS, SETTINGS.model_copy(update={"seed": 1})).table
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -115,24 +117,24 @@ def test_the_loss_is_the_one_that_transformers_computes(base: Base) -> None:
 def test_accumulated_batches_equal_one_batch(base: Base) -> None:
     one = SETTINGS.model_copy(update={"steps": 2, "batch_size": 16})
     parts = SETTINGS.model_copy(update={"steps": 2, "batch_size": 4, "accumulate": 4})
-    tables = [train(base, method_of(base, "prefix"), ROWS, ROWS, settings).table for settings in (one, parts)]
+    tables = [train(base, method_of(base, "prefix"), LESSONS, settings).table for settings in (one, parts)]
     torch.testing.assert_close(tables[0], tables[1], atol=1e-5, rtol=1e-4)
 
 
 @METHODS
 def test_a_training_that_keeps_no_activations_gives_the_same_adapter(base: Base, name: str) -> None:
     sparing = SETTINGS.model_copy(update={"recompute": True})
-    one, other = (train(base, method_of(base, name), ROWS, ROWS, each).table for each in (SETTINGS, sparing))
+    one, other = (train(base, method_of(base, name), LESSONS, each).table for each in (SETTINGS, sparing))
     assert torch.equal(one, other)
 
 
 def test_the_best_state_is_kept_and_a_hopeless_run_stops(base: Base) -> None:
     """The validation rows say the opposite of the training rows: the longer it trains, the worse."""
     opposite = [TrainingRow(row.text, (41 - row.target[0],)) for row in ROWS]
-    settled = train(base, method_of(base, "prompt"), ROWS, opposite, SETTINGS)
+    settled = train(base, method_of(base, "prompt"), Lessons(ROWS, opposite), SETTINGS)
     worse = SETTINGS.model_copy(update={"steps": 200, "patience": 2, "evaluate_every": 3})
     start = PromptTuning(settled.table.clone())
-    trained = train(base, start, ROWS, opposite, worse)
+    trained = train(base, start, Lessons(ROWS, opposite), worse)
     assert trained.steps < 200
     assert trained.best_step < trained.steps
     assert trained.best_loss <= trained.first_loss
@@ -154,42 +156,44 @@ class Poisoned(PromptTuning):
 def test_not_a_number_stops_the_run(base: Base, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.safetensors"
     with pytest.raises(Diverged, match="not finite"):
-        train(base, Poisoned(torch.randn(3, 32)), ROWS, ROWS, SETTINGS, checkpoint=file)
+        train(base, Poisoned(torch.randn(3, 32)), LESSONS, SETTINGS, checkpoint=file)
     assert not file.exists()
 
 
 def test_a_loss_far_above_its_start_stops_the_run(base: Base) -> None:
     """The start fits the validation rows; the training rows ask for tokens that it never gives."""
     fitted = method_of(base, "prefix")
-    train(base, fitted, ROWS, ROWS, SETTINGS.model_copy(update={"steps": 100}))
+    train(base, fitted, LESSONS, SETTINGS.model_copy(update={"steps": 100}))
     strange = [TrainingRow(row.text, (200 + n,)) for n, row in enumerate(ROWS)]
     still = SETTINGS.model_copy(update={"learning_rate": 1e-9, "evaluate_every": 100})
     with pytest.raises(Diverged, match=r"mean loss of the last 20 steps is .* above .*lower training\.learning_rate"):
-        train(base, fitted, strange, ROWS, still)
+        train(base, fitted, Lessons(strange, ROWS), still)
 
 
 @pytest.mark.parametrize(("rows", "validation"), [([], ROWS), (ROWS, [])])
 def test_no_rows_are_refused(base: Base, rows: list[TrainingRow], validation: list[TrainingRow]) -> None:
     with pytest.raises(TrainingError, match="each needs at least one"):
-        train(base, method_of(base, "prompt"), rows, validation, SETTINGS)
+        train(base, method_of(base, "prompt"), Lessons(rows, validation), SETTINGS)
 
 
 def test_rows_past_the_context_are_refused_before_any_work(base: Base) -> None:
     long = TrainingRow(tuple([5] * 600), (6,))
     with pytest.raises(TrainingError, match=r"4 virtual tokens and a row of 601 tokens are 605 positions.* has 512"):
-        train(base, method_of(base, "prompt"), [long], ROWS, SETTINGS, observe=lambda *_: pytest.fail("it began"))
+        train(
+            base, method_of(base, "prompt"), Lessons([long], ROWS), SETTINGS, observe=lambda *_: pytest.fail("it began")
+        )
 
 
 def test_a_checkpoint_of_other_settings_or_damaged_is_refused(base: Base, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.safetensors"
-    train(base, method_of(base, "prompt"), ROWS, ROWS, SETTINGS, checkpoint=file)
+    train(base, method_of(base, "prompt"), LESSONS, SETTINGS, checkpoint=file)
     with pytest.raises(TrainingError, match=r"delete .* to train from the start"):
-        train(base, method_of(base, "prompt"), ROWS, ROWS, SETTINGS.model_copy(update={"seed": 5}), checkpoint=file)
+        train(base, method_of(base, "prompt"), LESSONS, SETTINGS.model_copy(update={"seed": 5}), checkpoint=file)
     with pytest.raises(TrainingError, match="cannot be read"):
-        train(base, method_of(base, "prefix"), ROWS, ROWS, SETTINGS, checkpoint=file)
+        train(base, method_of(base, "prefix"), LESSONS, SETTINGS, checkpoint=file)
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(TrainingError, match="cannot be read"):
-        train(base, method_of(base, "prompt"), ROWS, ROWS, SETTINGS, checkpoint=file)
+        train(base, method_of(base, "prompt"), LESSONS, SETTINGS, checkpoint=file)
 
 
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
@@ -214,7 +218,7 @@ def test_an_epoch_visits_every_row_once(count: int, size: int, accumulate: int, 
 
 def golden(base: Base, name: str) -> Trained:
     """Small steps, so that another processor's rounding does not grow into another result."""
-    return train(base, method_of(base, name), ROWS, ROWS, SETTINGS.model_copy(update={"learning_rate": 0.02}))
+    return train(base, method_of(base, name), LESSONS, SETTINGS.model_copy(update={"learning_rate": 0.02}))
 
 
 # best_loss of RECIPE 2 on the tiny llama base of tests/conftest.py, float32.

@@ -15,6 +15,7 @@ from components.batches import TrainingRow
 from components.errors import ParamsError, TrainingError
 from components.fingerprint import fingerprint
 from components.kv_prefix import KVPrefix
+from components.lessons import Lessons
 from components.losses import row_losses
 from components.methods import build
 from components.params import DataParams, GateRule, PrefixParams, TaskParams, TrainingParams
@@ -22,6 +23,7 @@ from components.training import train
 from components.upper_layers import UpperLayers
 
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2, 22)) for n in range(16)]
+LESSONS = Lessons(ROWS, ROWS)
 SETTINGS = TrainingParams(steps=24, batch_size=4, learning_rate=0.3, evaluate_every=6, patience=9)
 
 
@@ -83,7 +85,7 @@ def test_training_moves_the_upper_layers_alone_and_what_is_saved_is_a_whole_pref
     method = build(base, task(layers=1, reparameterization=width), "prefix")
     before = method.folded()
 
-    trained = train(base, method, ROWS, ROWS, SETTINGS)
+    trained = train(base, method, LESSONS, SETTINGS)
 
     middle = before.shape[1] // 2
     assert trained.table.shape == before.shape
@@ -100,7 +102,7 @@ def test_the_lower_layers_run_once_a_row(base: Base) -> None:
     hook = first.register_forward_pre_hook(lambda _, given: reads.append(given[0].shape[0]))
     method = build(base, task(layers=1), "prefix")
     reads.clear()
-    train(base, method, ROWS, ROWS[:4], SETTINGS)
+    train(base, method, Lessons(ROWS, ROWS[:4]), SETTINGS)
     hook.remove()
 
     tried = 2 * 4  # four rows, whole and from the middle, before anything is kept
@@ -114,7 +116,7 @@ def test_a_base_that_cannot_be_run_from_its_middle_is_refused(tiny_base_folder: 
     method = build(base, task(layers=1), "prefix")
 
     with pytest.raises(TrainingError, match=r"cannot be run from layer 1: .* take prefix\.layers out"):
-        train(base, method, ROWS, ROWS, SETTINGS)
+        train(base, method, LESSONS, SETTINGS)
 
     assert len(base.model.base_model.h) == base.shape.layers  # type: ignore[arg-type]
 
