@@ -1,4 +1,4 @@
-"""Training rows: examples as token ids, put into batches of like length in an order that follows from the seed.
+"""Training rows: examples as token ids, put into batches of like length and mixed labels in an order by the seed.
 
 Knows nothing of models; ``collate`` only asks the base for its device.
 """
@@ -49,17 +49,37 @@ def rows_of(base: Base, template: Template, examples: Sequence[Example]) -> list
 def epoch_batches(rows: Sequence[TrainingRow], settings: TrainingParams, epoch: int) -> list[list[list[TrainingRow]]]:
     """The steps of one epoch: [step][micro-batch][row]. Each row once; the last batch may be smaller.
 
-    The order follows from (seed, epoch) alone, so that a resumed run finds its place by counting.
+    Answers that many rows share, as labels are, are spread evenly: every batch holds them in about the proportions of
+    all rows, so that a step is not pulled to the label that happened to be the more frequent (docs/experiments.md). The
+    order follows from (seed, epoch) alone, so that a resumed run finds its place by counting.
     """
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(rows), generator=generator).tolist()
     size = settings.batch_size
+    stretch = size * STRETCH
+    shared = len({row.target for row in rows}) <= stretch
+    order = _spread(rows, torch.randperm(len(rows), generator=generator).tolist(), shared)
     batches: list[list[TrainingRow]] = []
-    for start in range(0, len(order), size * STRETCH):
-        stretch = sorted(order[start : start + size * STRETCH], key=lambda i: (len(rows[i].ids), i))
-        batches += [[rows[i] for i in stretch[at : at + size]] for at in range(0, len(stretch), size)]
+    for start in range(0, len(order), stretch):
+        by_length = sorted(order[start : start + stretch], key=lambda i: (len(rows[i].ids), i))
+        alike = _spread(rows, by_length, shared)
+        batches += [[rows[i] for i in alike[at : at + size]] for at in range(0, len(alike), size)]
     mixed = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
     return [mixed[at : at + settings.accumulate] for at in range(0, len(mixed), settings.accumulate)]
+
+
+def _spread(rows: Sequence[TrainingRow], order: Sequence[int], shared: bool) -> list[int]:
+    """The same numbers of rows; those of each answer in the order that they had, evenly among those of the others."""
+    if not shared:
+        return list(order)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number in order:
+        groups.setdefault(rows[number].target, []).append(number)
+    places = {
+        number: ((rank + 0.5) / len(groups[answer]), answer)
+        for answer in groups
+        for rank, number in enumerate(groups[answer])
+    }
+    return sorted(order, key=places.__getitem__)
 
 
 def collate(rows: Sequence[TrainingRow], base: Base) -> tuple[Tensor, Tensor, Tensor, Tensor]:

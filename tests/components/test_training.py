@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,9 +206,12 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[100] == pytest.approx(0.0, abs=1e-9)
 
 
-@given(count=st.integers(1, 200), size=st.integers(1, 9), accumulate=st.integers(1, 3), seed=st.integers(0, 5))
-def test_an_epoch_visits_every_row_once(count: int, size: int, accumulate: int, seed: int) -> None:
-    rows = [TrainingRow((n, *range(n % 7)), (1,)) for n in range(count)]
+@given(
+    count=st.integers(1, 200), size=st.integers(1, 9), accumulate=st.integers(1, 3), seed=st.integers(0, 5),
+    answers=st.sampled_from([1, 3, 200]),
+)  # fmt: skip
+def test_an_epoch_visits_every_row_once(count: int, size: int, accumulate: int, seed: int, answers: int) -> None:
+    rows = [TrainingRow((n, *range(n % 7)), (n % answers,)) for n in range(count)]
     settings = TrainingParams(learning_rate=1.0, batch_size=size, accumulate=accumulate, seed=seed)
     first = epoch_batches(rows, settings, epoch=0)
     assert sorted(row.text[0] for step in first for batch in step for row in batch) == list(range(count))
@@ -214,6 +219,28 @@ def test_an_epoch_visits_every_row_once(count: int, size: int, accumulate: int, 
     assert first == epoch_batches(rows, settings, epoch=0)
     if count > size * STRETCH:
         assert first != epoch_batches(rows, settings, epoch=1)
+
+
+@given(
+    shares=st.lists(st.integers(1, 60), min_size=2, max_size=5), size=st.integers(2, 12), seed=st.integers(0, 5)
+)  # fmt: skip
+def test_every_batch_holds_labels_as_all_rows_do(shares: list[int], size: int, seed: int) -> None:
+    rows = [TrainingRow((7,) * (1 + n % 9), (label,)) for label, share in enumerate(shares) for n in range(share)]
+    settings = TrainingParams(learning_rate=1.0, batch_size=size, seed=seed)
+    for [batch] in epoch_batches(rows, settings, epoch=0):
+        held = Counter(row.target[0] for row in batch)
+        for label, share in enumerate(shares):
+            assert abs(held[label] - len(batch) * share / len(rows)) <= 2
+
+
+def test_batches_of_two_like_labels_are_half_and_half_and_of_like_length() -> None:
+    generator = random.Random(0)
+    rows = [TrainingRow((7,) * generator.randint(1, 99), (n % 2,)) for n in range(512)]
+    settings = TrainingParams(learning_rate=1.0, batch_size=4)
+    batches = [batch for [batch] in epoch_batches(rows, settings, epoch=0)]
+    assert all(sum(row.target[0] for row in batch) == 2 for batch in batches)
+    padded = sum(len(batch) * max(len(row.text) for row in batch) for batch in batches)
+    assert padded < 1.2 * sum(len(row.text) for row in rows)
 
 
 def golden(base: Base, name: str) -> Trained:
