@@ -23,8 +23,8 @@ IGNORED = -100  # PEFT and transformers leave such labels out of the loss
 DEPRECATED = "`is_gradient_checkpointing` is deprecated"
 
 
-def model_of(base: Base, task: TaskParams, method: MethodName, virtual_tokens: int) -> Any:
-    """The base with an adapter of PEFT's around it."""
+def model_of(base: Base, task: TaskParams, method: MethodName, virtual_tokens: int, text: str = "") -> Any:
+    """The base with an adapter of PEFT's around it. text: what a prefix begins from, if not from the task's."""
     warnings.filterwarnings("ignore", DEPRECATED, FutureWarning)
     if method == "prompt":
         text = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": task.instruction}
@@ -34,8 +34,8 @@ def model_of(base: Base, task: TaskParams, method: MethodName, virtual_tokens: i
     model = get_peft_model(
         base.model, PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=virtual_tokens)
     )
-    repeated = " ".join([task.instruction] * (1 + virtual_tokens // 4))
-    initialize_kv_prefix_from_text(model, base.tokenizer, text=repeated, use_chat_template=False)
+    text = text or " ".join([task.instruction] * (1 + virtual_tokens // 4))
+    initialize_kv_prefix_from_text(model, base.tokenizer, text=text, use_chat_template=False)
     return model
 
 

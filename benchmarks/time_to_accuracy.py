@@ -29,6 +29,7 @@ from components.batches import epoch_batches
 from components.data import read_examples
 from components.inference import answer, from_artifact
 from components.learner import Learner, learning_rate, optimizer_step
+from components.methods.text import start_ids
 from components.params import MethodName, TaskParams
 from components.report import wording
 
@@ -73,7 +74,11 @@ def by_peft(bench: Bench, task: TaskParams, method: MethodName, every: int, look
     settings = task.settings(method).training
     began = time.perf_counter()
     torch.manual_seed(settings.seed)
-    model = peft_side.model_of(bench.base, task, method, task.settings(method).virtual_tokens)
+    asked, text = task.settings(method), ""
+    if method == "prefix" and asked.init == "examples":  # the very tokens that ours begins from
+        ids = start_ids(bench.base, task, asked.init, asked.virtual_tokens, bench.lessons.solved)
+        text = bench.base.tokenizer.decode(ids)
+    model = peft_side.model_of(bench.base, task, method, asked.virtual_tokens, text)
 
     class Clock(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -1,54 +1,20 @@
 """Compare the ways to adapt a base to a task on one split and one budget: nothing is registered, all is written down.
 
-Each arm is a step whose result is kept, so that a comparison that was interrupted goes on with the arms that it lacks.
-What an arm is: ``components/comparison.py``; how it is shown: ``compare_page.py``.
+What an arm is: ``components/comparison.py``; the steps: ``compare_steps.py``; how it is shown: ``compare_page.py``.
 """
 
 # No `from __future__ import annotations` here, as in retrain.py.
 
-import json
-import socket
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from components.data import read_examples
-from components.errors import NotFound
-from components.fingerprint import comparison_fingerprint
-from components.machine import machine_of
-from components.params import Record
-from components.params_faults import nearest
-from flows import bases, compare_page, run_steps, slots, steps
-from flows.candidate import libraries
-from flows.job import Job
-from flows.prefect_server import unharmed
-from flows.step import network_step, step, write_text
-from registry.store import Store
-
-
-class Comparison(Job):
-    """A comparison on its way; ``fingerprint`` is of everything that its figures follow from but the machine."""
-
-    arms: list[str]
-
-    @property
-    def kept(self) -> Path:
-        """The folder of what each arm came to, and of the page."""
-        return self.root / ".preface" / "compare" / f"{self.task}-{self.fingerprint[:16]}"
-
-
-class Shown(Record):
-    """Where the page is, and its table."""
-
-    page: Path
-    rows: list[dict[str, Any]]
+from flows import compare_steps, run_steps, slots, steps
+from flows.compare_steps import Shown
 
 
 @flow(name="compare", flow_run_name="{task}", persist_result=False)
@@ -61,113 +27,18 @@ def compare(root: str, task: str, arms: list[str]) -> State[Any]:
         arms: which of its arms; all of them if there are none named.
     """
     data = steps.prepare_data(root, task)
-    comparison = settled(steps.plan(root, task, None, True, data), arms)
+    comparison = compare_steps.settled(steps.plan(root, task, None, True, data), arms)
     with steps.alone(comparison):
         steps.place_rows(comparison)
-        run = open_run(comparison)
+        run = compare_steps.open_run(comparison)
         with run_steps.closing(run), slots.training_slot():
             if not set(comparison.arms).isdisjoint(comparison.params.measured_baselines):
-                ask_untrained(comparison)
+                compare_steps.ask_untrained(comparison)
             for arm in comparison.arms:
                 if arm not in comparison.params.measured_baselines:
-                    train_arm(comparison, arm)
-            shown = show(comparison, run)
+                    compare_steps.train_arm(comparison, arm)
+            shown = compare_steps.show(comparison, run)
     return Completed(name="Compared", message=f"{task}: {len(comparison.arms)} arms compared", data=shown)
-
-
-def settled(job: Job, arms: Sequence[str]) -> Comparison:
-    """What will be compared.
-
-    Raises:
-        NotFound: an arm that there is not.
-    """
-    from components.comparison import arms_of
-
-    possible = arms_of(job.params)
-    for name in arms:
-        if name not in possible:
-            raise NotFound(f"{job.task} has no arm {name!r}{nearest(name, possible)}; it has {', '.join(possible)}")
-    chosen = [name for name in possible if not arms or name in arms]
-    mark = comparison_fingerprint(job.params, job.base.hash, job.data.content_hash)
-    return Comparison(**{**dict(job), "fingerprint": mark, "arms": chosen})
-
-
-@network_step("open run", seconds=None)  # it may have to fetch a base
-def open_run(comparison: Comparison) -> str:
-    """The MLflow run of the comparison; one that was killed here goes on."""
-    bases.ensure(comparison.root, comparison.params.base, comparison.base)
-    store, host = Store(), socket.gethostname()
-    if left := store.unfinished(comparison.task, comparison.fingerprint, host):
-        return left
-    name = f"{comparison.task}-compare-{comparison.fingerprint[:8]}"
-    tags = {"preface.fingerprint": comparison.fingerprint, "preface.host": host}
-    run = store.start_run(comparison.task, name, tags, {"arms": ", ".join(comparison.arms)})
-    store.log_dataset(run, comparison.task, comparison.data.dvc_md5, comparison.params.data.source, "evaluation")
-    return run
-
-
-@step(name="ask what is not trained")
-def ask_untrained(comparison: Comparison) -> None:
-    """The gate's baselines, which are arms as well."""
-    from components import comparison as arms
-
-    if all(_file(comparison, name).exists() for name in comparison.params.measured_baselines):
-        return
-    base, examples = bases.of_job(comparison), read_examples(comparison.examples_folder)
-    for each in arms.untrained(base, comparison.params, examples):
-        write_text(_file(comparison, each.arm), each.model_dump_json(indent=1))
-
-
-@step(name="train an arm")
-def train_arm(comparison: Comparison, arm: str) -> None:
-    """One arm, unless an earlier try came to its end."""
-    from components import comparison as arms
-
-    file = _file(comparison, arm)
-    if file.exists():
-        return
-    base, examples = bases.of_job(comparison), read_examples(comparison.examples_folder)
-    found = arms.trained(base, comparison.base_folder, arm, comparison.params, examples)
-    write_text(file, found.model_dump_json(indent=1))
-
-
-@network_step("show the comparison")
-def show(comparison: Comparison, run: str) -> Shown:
-    """Table, page and picture; in MLflow, on the run's page in Prefect, and in a folder here."""
-    from components.comparison import Compared
-
-    compared = [Compared.model_validate_json(_file(comparison, name).read_bytes()) for name in comparison.arms]
-    machine = machine_of(bases.of_job(comparison))
-    rows = read_examples(comparison.examples_folder).splits
-    facts = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "base": f"{comparison.params.base} ({comparison.base.hash[:12]}), {machine.dtype}",
-        "rows": ", ".join(f"{len(some)} {split}" for split, some in rows.items()),
-        "budget": "the steps and rows a step of params.yaml for every arm; figures of one run, seed "
-        f"{comparison.params.prefix.training.seed}",
-        "machine": f"{machine.processor}, {machine.threads} threads",
-        "libraries": ", ".join(f"{name} {number}" for name, number in {**libraries(), "peft": version("peft")}.items()),
-    }
-    table = compare_page.rows(comparison.params, compared)
-    text = compare_page.page(comparison.task, comparison.params, compared, facts)
-    page, data = comparison.kept / "compare.md", comparison.kept / "compare.json"
-    compare_page.picture(comparison.params, compared, comparison.kept / "compare.png")
-    write_text(page, text)
-    write_text(
-        data, json.dumps({"facts": facts, "arms": [each.model_dump(mode="json") for each in compared]}, indent=1)
-    )
-    store = Store()
-    store.log_files(run, [page, data, comparison.kept / "compare.png"], "compare")
-    metrics = [(f"{each.arm}/{name}", value, 0) for each in compared for name, value in each.scored.metrics.items()]
-    store.log_metrics(run, metrics)
-    with unharmed("the comparison's page"):  # MLflow has it all
-        create_table_artifact(table, key=f"compare-{comparison.task}", description=f"{comparison.task}: arms compared")
-        create_markdown_artifact(text, key=f"compare-page-{comparison.task}")
-    return Shown(page=page, rows=table)
-
-
-def _file(comparison: Comparison, arm: str) -> Path:
-    return comparison.kept / f"{arm}.json"
 
 
 def run(root: Path, task: str, arms: Sequence[str]) -> Shown:

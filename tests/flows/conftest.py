@@ -282,7 +282,16 @@ def open_project(_prepared_project: Path, prefect_server: None) -> OpenProject:
     """
     from prefect import Task
 
-    from flows import comparing, evaluate_steps, import_steps, reason_steps, run_steps, steps, sweep_steps, warm_start
+    from flows import (
+        compare_steps,
+        evaluate_steps,
+        import_steps,
+        reason_steps,
+        run_steps,
+        steps,
+        sweep_steps,
+        warm_start,
+    )
 
     @contextmanager
     def at(folder: Path, like: Path | None = None) -> Iterator[Project]:
@@ -291,7 +300,7 @@ def open_project(_prepared_project: Path, prefect_server: None) -> OpenProject:
         if like:
             _move_addresses(root / ".preface" / "mlflow.db", str(like), str(root))
         with pytest.MonkeyPatch.context() as patch:
-            judging = (evaluate_steps, import_steps, comparing)
+            judging = (evaluate_steps, import_steps, compare_steps)
             rooms = (steps, run_steps, reason_steps, sweep_steps, warm_start, *judging)
             for step in {id(each): each for room in rooms for each in vars(room).values()}.values():
                 if isinstance(step, Task):
