@@ -4,7 +4,8 @@
 
 An arm is who trains, the method, and settings other than params.yaml's. The clock runs while an arm trains, the making
 of what it keeps included; it stands while weights are loaded and while the split is answered, every so many steps, by
-the same code for both. The test split is never read. Writes benchmarks/results/time-to-accuracy.json if ``--keep``.
+the same code for both. The test split is asked once, at the end, of the state that did best on the validation split.
+Writes benchmarks/results/time-to-accuracy.json if ``--keep``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from components.inference import answer, from_artifact
 from components.learner import Learner, learning_rate, optimizer_step
 from components.methods.text import start_ids
 from components.params import MethodName, TaskParams
+from components.records import Split
 from components.report import wording
 
 RESULTS = Path(__file__).parent / "results" / "time-to-accuracy.json"
@@ -92,31 +95,48 @@ def by_peft(bench: Bench, task: TaskParams, method: MethodName, every: int, look
     bench.base.model.eval()
 
 
-def curve(arm: str, name: str, seed: int, every: int) -> Curve:
-    """What one arm reaches when."""
+@dataclass(frozen=True)
+class Raced:
+    """What one arm reached when; test: what its best state says to the test split."""
+
+    curve: Curve
+    test: float
+
+    def first(self, wanted: float) -> float | None:
+        """Seconds until so much was right for the first time; None if it never was."""
+        return next((seconds for seconds, _, right in self.curve if right >= wanted), None)
+
+    @property
+    def best(self) -> float:
+        return max(right for _, _, right in self.curve)
+
+
+def race(arm: str, name: str, seed: int, every: int) -> Raced:
+    """Train one arm to its end."""
     who, _, rest = arm.partition(":")
     kind, _, own = rest.partition(",")
     method: MethodName = "prompt" if kind == "prompt" else "prefix"
     bench = Bench.of(name, 8)
     task = settings_of(bench.task, method, own, seed)
-    rows = read_examples(ROOT / "data" / "prepared" / name).of("validation")
-    texts, targets = [row.text for row in rows], [row.target for row in rows]
-    template = wording(task)
+    examples = read_examples(ROOT / "data" / "prepared" / name)
     found: Curve = []
+    best: list[torch.Tensor] = []
+
+    def right_of(table: torch.Tensor, split: Split) -> float:
+        rows = examples.of(split)
+        prefix, texts = from_artifact(bench.base, method, table), [row.text for row in rows]
+        said = answer(bench.base, prefix, wording(task), texts, task.max_new_tokens)
+        return statistics.fmean(one == row.target for one, row in zip(said, rows, strict=True))
 
     def look(seconds: float, step: int, table: torch.Tensor) -> None:
-        said = answer(bench.base, from_artifact(bench.base, method, table), template, texts, task.max_new_tokens)
-        right = statistics.fmean(one == other for one, other in zip(said, targets, strict=True))
+        right = right_of(table, "validation")
+        if not found or right > max(each for _, _, each in found):
+            best[:] = [table.clone()]
         found.append((round(seconds, 2), step, round(right, 4)))
         print(f"{arm} seed {seed}: {seconds:.1f} s, step {step}, {right:.4f}", file=sys.stderr, flush=True)
 
     (by_us if who == "ours" else by_peft)(bench, task, method, every, look)
-    return found
-
-
-def first(curve: Curve, wanted: float) -> float | None:
-    """Seconds until so much was right for the first time; None if it never was."""
-    return next((seconds for seconds, _, right in curve if right >= wanted), None)
+    return Raced(found, round(right_of(best[0], "test"), 4))
 
 
 def main() -> None:
@@ -127,16 +147,16 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
-    found: dict[str, dict[str, Any]] = {arm: {"curves": []} for arm in given.arms}
+    raced: dict[str, list[Raced]] = {arm: [] for arm in given.arms}
     for seed in given.seeds:
         for arm in given.arms:
-            found[arm]["curves"].append(curve(arm, given.task, seed, given.every))
-    for said in found.values():
-        for wanted in WANTED:
-            said[f"seconds to {wanted}"] = [first(each, wanted) for each in said["curves"]]
-        said["best"] = [max(right for _, _, right in each) for each in said["curves"]]
-        if not given.keep:
-            said.pop("curves")
+            raced[arm].append(race(arm, given.task, seed, given.every))
+    found: dict[str, dict[str, Any]] = {}
+    for arm, seeds in raced.items():
+        found[arm] = {f"seconds to {wanted}": [each.first(wanted) for each in seeds] for wanted in WANTED}
+        found[arm] |= {"best": [each.best for each in seeds], "test": [each.test for each in seeds]}
+        if given.keep:
+            found[arm]["curves"] = [each.curve for each in seeds]
     whole = {"task": given.task, "split": "validation", "seeds": given.seeds, "arms": found}
     if given.keep:
         tell(whole, RESULTS, LIBRARIES)
