@@ -3,7 +3,7 @@
 transformers writes an RMS norm (Zhang and Sennrich 2019, arXiv:1910.07467) out in float32 and a SwiGLU network (Shazeer
 2020, arXiv:2002.05202) as one operation after the other; autograd keeps what each of them read. Here the same values
 are made, and what is cheap is made again on the way back: a fifth less memory in the same time (docs/experiments.md).
-The weights of the base are frozen, so no gradient of theirs is ever made. Knows nothing of attention.
+Knows nothing of attention.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ def _forms(part: Any) -> Iterator[Forward]:
 
 
 def _norm(part: Any, hidden: Tensor) -> Tensor:
+    if hidden.dtype != part.weight.dtype:  # under autocast; tried was the one kind
+        as_it_was: Tensor = type(part).forward(part, hidden)
+        return as_it_was
     made: Tensor = _RMSNorm.apply(hidden, part.weight, part.variance_epsilon)  # type: ignore[no-untyped-call]
     return made
 
@@ -92,12 +95,15 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, inverse, weight = ctx.saved_tensors
         normed = x * inverse  # float32, as all below
+        to_weight = None
+        if ctx.needs_input_grad[1]:  # of a base that is not frozen, as in full fine-tuning
+            to_weight = (grad * normed).flatten(0, -2).sum(0).to(weight.dtype)
         scaled = (grad * weight).float()
         along = (scaled * normed).mean(-1, keepdim=True)
-        return scaled.addcmul_(normed, along, value=-1).mul_(inverse).to(x.dtype), None, None
+        return scaled.addcmul_(normed, along, value=-1).mul_(inverse).to(x.dtype), to_weight, None
 
 
 class _SwiGLU(torch.autograd.Function):

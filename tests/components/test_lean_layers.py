@@ -80,6 +80,20 @@ def test_in_half_precision_an_eighth_less_is_kept_and_no_farther_from_the_truth(
     assert little < 0.875 * much
 
 
+def test_a_base_that_is_not_frozen_learns_all_that_it_would(tiny: Callable[..., Base]) -> None:
+    grads = []
+    for around in ((), (lean,)):
+        base = tiny()
+        base.model.requires_grad_(True)
+        gradient_of(base, *around)
+        grads.append({name: each.grad for name, each in base.model.named_parameters() if each.grad is not None})
+
+    assert any("layernorm" in name for name in grads[0])
+    assert grads[0].keys() == grads[1].keys()
+    for name, whole in grads[0].items():
+        assert (grads[1][name] - whole).norm() <= 1e-5 * whole.norm(), name
+
+
 def test_layers_that_are_run_twice_may_be_lean(tiny: Callable[..., Base]) -> None:
     base = tiny()
 
