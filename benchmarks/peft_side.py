@@ -27,9 +27,9 @@ def model_of(base: Base, task: TaskParams, method: MethodName, virtual_tokens: i
     """The base with an adapter of PEFT's around it. text: what a prefix begins from, if not from the task's."""
     warnings.filterwarnings("ignore", DEPRECATED, FutureWarning)
     if method == "prompt":
-        text = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": task.instruction}
+        begun = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": task.instruction}
         folder = {"tokenizer_name_or_path": base.tokenizer.name_or_path}
-        prompt = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=virtual_tokens, **text, **folder)
+        prompt = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=virtual_tokens, **begun, **folder)
         return get_peft_model(base.model, prompt)
     model = get_peft_model(
         base.model, PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=virtual_tokens)
