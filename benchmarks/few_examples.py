@@ -11,23 +11,15 @@ Writes benchmarks/results/few-examples.json and docs/few-examples.png.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
-from benchmarks.fleet import tell
-from benchmarks.time_to_accuracy import settings_of
-from benchmarks.train import LIBRARIES, RESULTS, ROOT, Bench
-from components.adapter_training import train_adapter
+from benchmarks.quality import Found, gathered, learned
+from benchmarks.train import RESULTS, ROOT, Bench
 from components.data import Example, Examples, read_examples
-from components.inference import answer, from_artifact
 from components.methods.text import in_turns
-from components.params import MethodName
-from components.report import wording
 
 KEPT, PICTURE = RESULTS.with_name("few-examples.json"), ROOT / "docs" / "few-examples.png"
 
@@ -40,27 +32,7 @@ def some(rows: Sequence[Example], count: int, seed: int, labelled: bool) -> list
     return [by_pair[pair] for pair in in_turns(mixed, labelled)[:count]]
 
 
-def learned(bench: Bench, name: str, arm: str, count: int, seed: int) -> dict[str, Any]:
-    """The test accuracy of one adapter."""
-    kind, _, own = arm.partition(",")
-    method: MethodName = "prompt" if kind == "prompt" else "prefix"
-    task = settings_of(bench.task, method, own, seed)
-    examples = read_examples(ROOT / "data" / "prepared" / name)
-    few = some(examples.of("train"), count, seed, task.data.labels is not None)
-    trained = train_adapter(
-        bench.base, name, task, method, Examples({**examples.splits, "train": few}, examples.content_hash)
-    )
-    test = examples.of("test")
-    prefix = from_artifact(bench.base, method, trained.table)
-    said = answer(bench.base, prefix, wording(task), [row.text for row in test], task.max_new_tokens)
-    right = statistics.fmean(one == row.target for one, row in zip(said, test, strict=True))
-    return {
-        "arm": arm, "rows": count, "seed": seed, "accuracy": round(right, 4), "best step": trained.best_step,
-        "steps": trained.steps, "seconds": round(trained.seconds, 1),
-    }  # fmt: skip
-
-
-def draw(found: Sequence[dict[str, Any]], untrained: dict[str, float]) -> None:
+def draw(found: Sequence[Found], untrained: dict[str, float]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
@@ -95,14 +67,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--draw", nargs="*", default=[], metavar="NAME=ACCURACY", help="lines of what is not trained")
     given = parser.parse_args()
-    found = json.loads(KEPT.read_text())["found"] if KEPT.exists() else []
-    bench = Bench.of(given.task, 8)
-    wanted = [(arm, count, seed) for seed in given.seeds for count in given.rows for arm in given.arms]
-    for arm, count, seed in wanted:
-        if not any((each["arm"], each["rows"], each["seed"]) == (arm, count, seed) for each in found):
-            found.append(learned(bench, given.task, arm, count, seed))
-            print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-            tell({"task": given.task, "split": "test", "dtype": str(bench.base.dtype), "found": found}, KEPT, LIBRARIES)
+    bench = Bench.of(given.task)
+    examples = read_examples(ROOT / "data" / "prepared" / given.task)
+
+    def make(one: Found) -> Found:
+        few = some(examples.of("train"), one["rows"], one["seed"], bench.task.data.labels is not None)
+        chosen = Examples({**examples.splits, "train": few}, examples.content_hash)
+        made = learned(bench, f"ours:{one['arm']}", one["seed"], chosen)
+        return {"accuracy": made["score"], "best step": made["best step"], "seconds": made["seconds"]}
+
+    wanted = [{"arm": a, "rows": n, "seed": s} for s in given.seeds for n in given.rows for a in given.arms]
+    said = {"task": given.task, "split": "test", "dtype": str(bench.base.dtype)}
+    found = gathered(KEPT, said, wanted, make)
     lines = (line.split("=") for line in given.draw)
     draw(found, {name: float(value) for name, value in lines})
 

@@ -44,14 +44,17 @@ Step = Callable[[Sequence[TrainingRow]], None]
 
 @dataclass(frozen=True)
 class Bench:
-    """A task on its base, and the training rows of it."""
+    """A task on its base, and the training rows of it. folder: where the base lies."""
 
+    name: str
+    folder: Path
     base: Base
     task: TaskParams
     lessons: Lessons
 
     @classmethod
-    def of(cls, name: str, batch_size: int) -> Bench:
+    def of(cls, name: str, batch_size: int | None = None) -> Bench:
+        """The task with the default settings and so many rows a step; without a number, as params.yaml has it."""
         declared = params.load(ROOT / "params.yaml")
         task = declared.task(name)
         folder = base_model.find(base_model.bases_folder(ROOT), declared.bases[task.base].hash, task.base)
@@ -59,9 +62,10 @@ class Bench:
             sys.exit(f"the base {task.base} is not here: `preface prepare {name}`")
         base = base_model.load(folder, declared.bases[task.base].hash)
         examples = read_examples(ROOT / "data" / "prepared" / name)
-        own = {"training": {"batch_size": batch_size}}
-        task = task.model_validate(task.model_dump() | {"prompt": own, "prefix": own})
-        return cls(base, task, Lessons.of(base, task, examples))
+        if batch_size:
+            own = {"training": {"batch_size": batch_size}}
+            task = task.model_validate(task.model_dump() | {"prompt": own, "prefix": own})
+        return cls(name, folder, base, task, Lessons.of(base, task, examples))
 
     @property
     def rows(self) -> Sequence[TrainingRow]:

@@ -25,11 +25,13 @@ from components.checkpoint import Progress, load_checkpoint, save_checkpoint
 from components.crew import ALONE, Crew
 from components.decoder import KEPT_PER_READ, by_length
 from components.errors import Diverged, TrainingError
+from components.kv_prefix import KVPrefix
 from components.learner import Learner, Stepped, learning_rate, optimizer_step
 from components.lessons import Lessons
 from components.losses import row_losses
 from components.methods import Method
 from components.params import TrainingParams
+from components.upper_layers import UpperLayers
 
 VALIDATION_TOKENS = 4096
 # A run has diverged when its recent training loss is above twice the loss it began with, plus one nat.
@@ -148,15 +150,7 @@ class Run:
     @torch.no_grad()
     def validation_loss(self, base: Base) -> float:
         """Mean over the label tokens of the validation rows, of the state as it is."""
-        prefix = self.learner.method.prefix(base)
-        total, count, kept = 0.0, 0, prefix.length // KEPT_PER_READ
-        batches = by_length([len(row.ids) + kept for row in self.validation], VALIDATION_TOKENS)
-        for batch in self.crew.share(batches):
-            loss, labels = row_losses(base, prefix, [self.validation[i] for i in batch], self.learner.upper)
-            total, count = total + loss.item(), count + labels
-        if self.crew.size > 1:
-            total, count = self.crew.added_up(torch.tensor([total, count], device=base.device)).tolist()
-        return total / count
+        return mean_loss(base, self.learner.method.prefix(base), self.validation, self.learner.upper, self.crew)
 
     def judge(self, base: Base) -> None:
         """Keep the state if it is the best so far on the validation rows."""
@@ -230,6 +224,19 @@ def advance(base: Base, runs: Sequence[Run], title: str, share: float = 1.0) -> 
                 run.take(base, step, rate, seconds)
             bar.update(len(going))
             bar.set_postfix(loss=f"{stepped[0].loss:.3f}", validation=f"{going[0].progress.best_loss:.3f}")
+
+
+def mean_loss(
+    base: Base, prefix: KVPrefix, rows: Sequence[TrainingRow], upper: UpperLayers | None = None, crew: Crew = ALONE
+) -> float:
+    """Mean over the label tokens of all rows behind a prefix; of a crew, each process reads its share."""
+    total, count, kept = 0.0, 0, prefix.length // KEPT_PER_READ
+    for batch in crew.share(by_length([len(row.ids) + kept for row in rows], VALIDATION_TOKENS)):
+        loss, labels = row_losses(base, prefix, [rows[i] for i in batch], upper)
+        total, count = total + loss.item(), count + labels
+    if crew.size > 1:
+        total, count = crew.added_up(torch.tensor([total, count], device=base.device)).tolist()
+    return total / count
 
 
 def check_rows(base: Base, rows: Sequence[TrainingRow], virtual_tokens: int) -> None:

@@ -1,0 +1,137 @@
+"""What adapters score on held-out test rows: Preface's, PEFT's of the same method, and full fine-tuning, over seeds.
+
+    python -m benchmarks.quality --tasks movie-sentiment news-topic --seeds 0 1 2
+
+An arm is who trains, the method, and settings other than params.yaml's: ``ours:prefix``, ``peft:prefix``, ``full``.
+PEFT begins from the task's text by its own functions and trains by transformers' Trainer, with our learning rate, steps
+and rows a step. On both sides the state with the best validation loss is asked the test rows, once. What is found is
+kept in benchmarks/results/quality.json as it comes, and what is there is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.fleet import tell
+from benchmarks.time_to_accuracy import by_peft, settings_of
+from benchmarks.train import LIBRARIES, RESULTS, ROOT, Bench
+from components import comparison
+from components.adapter_training import train_adapter
+from components.data import Examples, read_examples
+from components.evaluation import Scored, leading_metric, mean_interval, score
+from components.inference import answer, from_artifact
+from components.params import MethodName, TaskParams
+from components.report import wording
+from components.training import mean_loss
+
+KEPT = RESULTS.with_name("quality.json")
+ARMS = ("ours:prompt", "peft:prompt", "ours:prefix", "peft:prefix", "full")
+Found = dict[str, Any]
+
+
+def learned(bench: Bench, arm: str, seed: int, examples: Examples) -> Found:
+    """What one arm scores, and the score of each test row."""
+    who, _, rest = arm.partition(":")
+    if who == "full":
+        task = settings_of(bench.task, "prefix", "", seed)
+        arms = comparison.trained(bench.base, bench.folder, "full", task, examples)
+        return _told(task, arms.scored, arms.steps, arms.seconds)
+    kind, _, own = rest.partition(",")
+    method: MethodName = "prompt" if kind == "prompt" else "prefix"
+    task = settings_of(bench.task, method, own, seed)
+    if who == "ours":
+        trained = train_adapter(bench.base, bench.name, task, method, examples)
+        best, table, seconds = trained.best_step, trained.table, trained.seconds
+    else:
+        best, table, seconds = _by_peft(bench, task, method)
+    test = examples.of("test")
+    prefix = from_artifact(bench.base, method, table)
+    said = answer(bench.base, prefix, wording(task), [row.text for row in test], task.max_new_tokens)
+    labels = list(task.data.labels) if task.data.labels else None
+    return _told(task, score(said, [row.target for row in test], labels), best, seconds)
+
+
+def _by_peft(bench: Bench, task: TaskParams, method: MethodName) -> tuple[int, torch.Tensor, float]:
+    """The best state's step, its table, and the seconds of all steps."""
+    seen: list[tuple[float, int, torch.Tensor, float]] = []
+
+    @torch.no_grad()
+    def look(seconds: float, step: int, table: torch.Tensor) -> None:
+        loss = mean_loss(bench.base, from_artifact(bench.base, method, table), bench.lessons.validation)
+        seen.append((loss, step, table.clone(), seconds))
+
+    by_peft(bench, task, method, task.settings(method).training.evaluate_every, look)
+    _, step, table, _ = min(seen, key=lambda each: each[0])
+    return step, table, seen[-1][3]
+
+
+def _told(task: TaskParams, scored: Scored, step: int, seconds: float) -> Found:
+    name = leading_metric(task.data.labels)
+    return {
+        "metric": name, "score": round(scored.metrics[name], 4), "best step": step, "seconds": round(seconds, 1),
+        "rows": " ".join(f"{value:.4g}" for value in scored.rows),
+    }  # fmt: skip
+
+
+def gathered(file: Path, said: Found, wanted: Sequence[Found], make: Callable[[Found], Found]) -> list[Found]:
+    """What is wanted with what is made of it; kept as it comes, so that an interrupted benchmark goes on."""
+    found: list[Found] = json.loads(file.read_text())["found"] if file.exists() else []
+    for each in wanted:
+        if not any(each.items() <= one.items() for one in found):
+            found.append(each | make(each))
+            print(json.dumps({name: value for name, value in found[-1].items() if name != "rows"}), file=sys.stderr)
+            tell(said | {"found": found}, file, LIBRARIES)
+    return found
+
+
+def ahead(ours: Sequence[Found], others: Sequence[Found]) -> str:
+    """Mean difference of the row scores over all seeds, and its 95 % interval over the rows of the split."""
+    sides = [np.mean([np.array(one["rows"].split(), float) for one in side], axis=0) for side in (ours, others)]
+    difference = sides[0] - sides[1]
+    low, high = mean_interval(difference)
+    return f"{difference.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def table(found: Sequence[Found]) -> str:
+    """A line a task and arm, in Markdown; each arm of ours beside PEFT's and full fine-tuning."""
+    lines = ["| task | arm | seeds | test | mean | ahead of PEFT's | ahead of full |", "|---|---|---|---|---|---|---|"]
+    for task in dict.fromkeys(one["task"] for one in found):
+        by_arm: dict[str, list[Found]] = {}
+        for one in found:
+            if one["task"] == task:
+                by_arm.setdefault(one["arm"], []).append(one)
+        for arm, own in by_arm.items():
+            scores, mine = ", ".join(f"{one['score']:g}" for one in own), arm.startswith("ours:")
+            beside = [by_arm.get(arm.replace("ours:", "peft:")), by_arm.get("full")]
+            leads = [ahead(own, other) if mine and other else "" for other in beside]
+            mean = statistics.fmean(one["score"] for one in own)
+            lines.append(f"| {task} | {arm} | {len(own)} | {scores} | {mean:.4g} | {leads[0]} | {leads[1]} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=["movie-sentiment", "news-topic", "paper-outcome"])
+    parser.add_argument("--arms", nargs="+", default=ARMS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    given = parser.parse_args()
+    wanted = [{"task": t, "arm": a, "seed": s} for t in given.tasks for s in given.seeds for a in given.arms]
+
+    def make(one: Found) -> Found:
+        bench = Bench.of(one["task"])  # anew for each arm: PEFT puts modules of its own into the model
+        return learned(bench, one["arm"], one["seed"], read_examples(ROOT / "data" / "prepared" / one["task"]))
+
+    print(table(gathered(KEPT, {"split": "test"}, wanted, make)))
+
+
+if __name__ == "__main__":
+    main()
