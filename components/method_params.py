@@ -30,7 +30,7 @@ class TrainingParams(Record):
     evaluate_every: Count = 50
     patience: Count = 4
     seed: Annotated[int, Field(ge=0)] = 0
-    recompute: bool = Field(default=False, exclude_if=lambda on: not on)  # as with PrefixParams.layers
+    recompute: bool = Field(default=False, exclude_if=lambda on: not on)  # as with AdapterParams.frozen_first
     processes: Count = Field(default=1, exclude_if=lambda count: count == 1)
 
 
@@ -46,25 +46,39 @@ class PrefixTraining(TrainingParams):
     learning_rate: LearningRate = 0.005
 
 
-class PromptParams(Record):
-    """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): P input vectors."""
+class AdapterParams(Record):
+    """What both methods may be told of their virtual tokens: how many, and what they begin as.
+
+    ``frozen_first`` leaves the first as it begins: a model rests much of its attention on the first token, whatever it
+    says (Xiao et al. 2023, arXiv:2309.17453), and training need not move that.
+    """
 
     virtual_tokens: Count = 20
     init: Literal["text", "examples", "labels", "vocabulary", "random"] = "text"
+    # Left out where it says nothing, as it was before there was such a setting: fingerprints stay what they were.
+    frozen_first: bool = Field(default=False, exclude_if=lambda on: not on)
+
+    @model_validator(mode="after")
+    def _some_are_trained(self) -> Self:
+        if self.frozen_first and self.virtual_tokens == 1:
+            raise ValueError("virtual_tokens is 1 and frozen_first leaves that one alone: nothing would be trained")
+        return self
+
+
+class PromptParams(AdapterParams):
+    """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): P input vectors."""
+
     training: PromptTraining = PromptTraining()
 
 
-class PrefixParams(Record):
+class PrefixParams(AdapterParams):
     """Prefix tuning (Li and Liang 2021, arXiv:2101.00190): keys and values of P tokens in every layer.
 
     ``reparameterization`` is the width of the feed-forward network that makes them in training, null for none.
     ``layers`` trains those of the last so many layers alone, null all of them: less work a step (docs/experiments.md).
     """
 
-    virtual_tokens: Count = 20
-    init: Literal["text", "examples", "random"] = "text"
     reparameterization: Count | None = None
-    # Left out where it says nothing, as it was before there was such a setting: fingerprints stay what they were.
     layers: Count | None = Field(default=None, exclude_if=lambda layers: layers is None)
     training: PrefixTraining = PrefixTraining()
 

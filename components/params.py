@@ -225,7 +225,16 @@ def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
         for name in entries if isinstance(entries, dict) else ():
             if not NAME.fullmatch(str(name)):
                 yield f"  {section}.{told(str(name))}: a name is 1 to 64 lower-case letters, digits and inner hyphens"
-    for name, task in tasks.items() if isinstance(tasks, dict) else ():
+    if not isinstance(tasks, dict):
+        return
+    for name, task in tasks.items():
         base = task.get("base") if isinstance(task, dict) else None
         if isinstance(base, str) and isinstance(bases, dict) and base not in bases:
             yield f"  tasks.{told(str(name))}.base: no base {told(base)!r} under bases{nearest(base, bases)}"
+        retrain = task.get("retrain") if isinstance(task, dict) else None
+        other = retrain.get("warm_start") if isinstance(retrain, dict) else None
+        if isinstance(other, str) and (other not in tasks or other == name):
+            yield (
+                f"  tasks.{told(str(name))}.retrain.warm_start: it is true, false or another task's name, and there is"
+                f" no other task {told(other)!r}{nearest(other, [each for each in tasks if each != name])}"
+            )

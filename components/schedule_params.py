@@ -91,13 +91,14 @@ class RetrainParams(Record):
 
     ``when``: the changes that are reason enough by themselves. ``floor``: the lowest score, by metric, that the version
     in Production may have on today's test rows. ``max_age``: how old it may become. ``warm_start``: train from the
-    version in Production as well as anew, side by side, and take what does better on the validation rows.
+    version in Production as well as anew, side by side, and take what does better on the validation rows; with another
+    task's name, from that task's version in Production for as long as this one has none.
     """
 
     when: list[Change] = Field(default_factory=lambda: list(CHANGES))
     floor: dict[str, FiniteFloat] = Field(default_factory=dict)
     max_age: Span | None = None
-    warm_start: bool = False
+    warm_start: bool | str = False
 
     @model_validator(mode="after")
     def _some_reason(self) -> Self:

@@ -100,10 +100,11 @@ def _start(store: Store, said: Manifest) -> artifact.Floats | None:
     """The tensor of the version that training went on from, if it did."""
     if said.start is None:
         return None
-    stored = checks.verify(store, store.version(said.task, said.start.version))
+    version = store.version(said.start.task or said.task, said.start.version)
+    stored = checks.verify(store, version)
     if stored.manifest.digest != said.start.digest:
         raise ArtifactError(
-            f"{said.task}@{said.start.version} has the digest {stored.manifest.digest}, training went on from one of"
+            f"{version.name} has the digest {stored.manifest.digest}, training went on from one of"
             f" {said.start.digest}; it cannot be trained again from that"
         )
     return stored.tensor

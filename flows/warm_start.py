@@ -1,5 +1,7 @@
 """Where a training starts: anew, and where the task asks for it from the version in Production as well.
 
+A task that has none in Production may name another whose version it goes on from until then.
+
 The starting version's digest is in the fingerprint, so that going on from another one is another training. Rows, base
 and settings that the version in Production was trained from already give nothing new to learn.
 """
@@ -29,14 +31,18 @@ if TYPE_CHECKING:
 @network_step("look for a start")
 def settled(job: Job) -> Job:
     """The job with the version in Production as its start; as it was where the task asks for none, or none fits."""
-    if not job.params.retrain.warm_start:
+    asked = job.params.retrain.warm_start
+    if not asked:
         return job
     store = Store()
     live = look.current(store, job.task, "Production")
+    if live and not job.forced and _learned(job, live):
+        return job.model_copy(update={"fingerprint": live.tag("fingerprint")})
+    other = asked if isinstance(asked, str) and not live else ""
+    if other:
+        live = look.current(store, other, "Production")
     if live is None:
         return job
-    if not job.forced and _learned(job, live):
-        return job.model_copy(update={"fingerprint": live.tag("fingerprint")})
     said = checks.verify(store, live).manifest
     settings = job.params.settings(job.method)
     there = said.base.hash, said.method, said.virtual_tokens
@@ -47,7 +53,7 @@ def settled(job: Job) -> Job:
             "method %s, %d", live.name, *there, *wanted
         )  # fmt: skip
         return job
-    start = StartPin(version=live.number, digest=said.digest)
+    start = StartPin(version=live.number, digest=said.digest, task=other)
     mark = fingerprint(job.params, job.method, job.base.hash, job.data.content_hash, start.digest)
     return job.model_copy(update={"start": start, "fingerprint": mark})
 
@@ -58,7 +64,7 @@ def fetched(job: Job) -> Fetched | None:
     if job.start is None:
         return None
     store = Store()
-    return fetch.fetched(store, store.version(job.task, job.start.version), job.folder / "start")
+    return fetch.fetched(store, store.version(job.start.task or job.task, job.start.version), job.folder / "start")
 
 
 def table(start: Fetched) -> Tensor:

@@ -64,10 +64,12 @@ class CodePin(Record):
 
 
 class StartPin(Record):
-    """The version that training went on from, beside a cold start, and its manifest's digest."""
+    """The version that training went on from, beside a cold start, and its manifest's digest. task: whose it is, if it
+    is another task's; left out where it is not."""
 
     version: Count
     digest: Sha256
+    task: str = Field(default="", exclude_if=lambda task: not task)
 
 
 class FileDigest(Record):

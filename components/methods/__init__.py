@@ -63,7 +63,7 @@ def build(
     from components.methods.prompt import PromptTuning
 
     if method == "prompt":
-        return PromptTuning.start(base, task, solved) if table is None else PromptTuning(table.clone())
+        return PromptTuning.start(base, task, solved, table)
     return PrefixTuning.start(base, task, solved, table)
 
 
@@ -71,7 +71,7 @@ def prefixes(base: Base, made: Sequence[Method]) -> list[KVPrefix]:
     """The prefixes of several methods; soft prompts run through the base together."""
     from components.methods.prompt import PromptTuning
 
-    soft = [method.weight for method in made if isinstance(method, PromptTuning)]
+    soft = [method.whole() for method in made if isinstance(method, PromptTuning)]
     if len(soft) < 2:
         return [method.prefix(base) for method in made]
     run = iter(KVPrefix.each_from_embeddings(base, soft))

@@ -18,28 +18,31 @@ from torch import Tensor, nn
 from components.base_model import Base
 from components.errors import ParamsError
 from components.kv_prefix import KVPrefix
-from components.methods.text import start_ids
-from components.params import TaskParams
+from components.methods.text import label_ids, sampled_ids, start_ids
+from components.params import PrefixParams, TaskParams
 
 RANDOM_SCALE = 0.02
 
 
 class PrefixTuning(nn.Module):
     """table: [P, k*2*Hkv*D] in PEFT's layout, float32, of the k layers that are trained; network: [P, H'] -> the same,
-    or none; below: [P, (L-k)*2*Hkv*D], which stays."""
+    or none; below: [P, (L-k)*2*Hkv*D], which stays. With a frozen first token, first is its row of the k layers, and
+    table and network are of the others."""
 
-    def __init__(
-        self, base: Base, whole: Tensor, width: int | None, generator: torch.Generator, layers: int | None = None
-    ) -> None:
+    def __init__(self, base: Base, whole: Tensor, settings: PrefixParams, generator: torch.Generator) -> None:
         super().__init__()
         self.shape = base.shape
         self.virtual_tokens = len(whole)
-        self.frozen_layers = base.shape.layers - (layers or base.shape.layers)
+        self.frozen_layers = base.shape.layers - (settings.layers or base.shape.layers)
         self.network: nn.Sequential | None = None
         columns = self.frozen_layers * 2 * base.shape.kv_heads * base.shape.head_size
-        below, table = whole[:, :columns], whole[:, columns:].clone()
+        below, above = whole[:, :columns], whole[:, columns:]
         if columns:
             self.register_buffer("below", below.clone())
+        self.frozen_first = settings.frozen_first
+        if self.frozen_first:
+            self.register_buffer("first", above[:1].clone())
+        table, width = above[self.frozen_first :].clone(), settings.reparameterization
         if width is None:
             self.table = nn.Parameter(table)
             return
@@ -56,14 +59,14 @@ class PrefixTuning(nn.Module):
     def start(
         cls, base: Base, task: TaskParams, solved: Iterable[tuple[str, str]] = (), whole: Tensor | None = None
     ) -> PrefixTuning:
-        """Begin from a whole prefix [P, L*2*Hkv*D]; or else from the keys and values of the task text or of solved
-        examples (text and target), or at random, as params.yaml says."""
+        """Begin from a whole prefix [P, L*2*Hkv*D]; or else from the keys and values of the task text, of solved
+        examples (text and target), of the label words, of sampled vocabulary, or at random, as params.yaml says."""
         settings = task.prefix
         generator = torch.Generator().manual_seed(settings.training.seed)
         if whole is not None:
             table = whole
-        elif settings.init in ("text", "examples"):
-            ids = start_ids(base, task, settings.init, settings.virtual_tokens, solved)
+        elif settings.init != "random":
+            ids = cls._begun(base, task, solved, generator)
             table = KVPrefix.from_tokens(base, ids).to_peft().float().cpu()
         else:
             columns = base.shape.layers * 2 * base.shape.kv_heads * base.shape.head_size
@@ -73,7 +76,19 @@ class PrefixTuning(nn.Module):
                 f"prefix.layers is {settings.layers}, the base {base.name} has {base.shape.layers} layers; "
                 "leave it out to train them all"
             )
-        return cls(base, table, settings.reparameterization, generator, settings.layers)
+        return cls(base, table, settings, generator)
+
+    @staticmethod
+    def _begun(
+        base: Base, task: TaskParams, solved: Iterable[tuple[str, str]], generator: torch.Generator
+    ) -> list[int]:
+        """Ids of the tokens whose keys and values it begins as."""
+        init, length = task.prefix.init, task.prefix.virtual_tokens
+        if init in ("text", "examples"):
+            return start_ids(base, task, init, length, solved)
+        sampled = sampled_ids(base, length, generator)
+        spoken = [token for word in label_ids(base, task) for token in word] if init == "labels" else []
+        return [*spoken, *sampled][:length]
 
     def _trained(self) -> Tensor:
         if self.network is None:
@@ -83,6 +98,8 @@ class PrefixTuning(nn.Module):
 
     def _whole(self) -> Tensor:
         trained = self._trained()
+        if self.frozen_first:
+            trained = torch.cat([self.get_buffer("first"), trained])
         return torch.cat([self.get_buffer("below"), trained], dim=1) if self.frozen_layers else trained
 
     def prefix(self, base: Base) -> KVPrefix:

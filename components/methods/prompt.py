@@ -12,48 +12,61 @@ from torch import Tensor, nn
 
 from components.base_model import Base
 from components.kv_prefix import KVPrefix
-from components.methods.text import start_ids
+from components.methods.text import label_ids, sampled_ids, start_ids
 from components.params import TaskParams
-from components.template import ids_of
-
-# Lester et al. sample from the 5,000 most common tokens; byte-pair merges stand in order of frequency.
-COMMON_TOKENS = 5000
 
 
 class PromptTuning(nn.Module):
-    """weight: the soft prompt [P, H], float32. Every layer's keys and values follow from it."""
+    """weight: the soft prompt [P, H], float32; without its first vector where that is frozen and stays first, [1, H].
+
+    Every layer's keys and values follow from it.
+    """
 
     frozen_layers = 0
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, whole: Tensor, frozen_first: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight)
-        self.virtual_tokens = len(weight)
+        self.virtual_tokens = len(whole)
+        self.frozen_first = frozen_first
+        if frozen_first:
+            self.register_buffer("first", whole[:1].clone())
+        self.weight = nn.Parameter(whole[frozen_first:].clone())
 
     @classmethod
-    def start(cls, base: Base, task: TaskParams, solved: Iterable[tuple[str, str]] = ()) -> PromptTuning:
-        """Begin from the task text, solved examples (text and target), the label words, sampled vocabulary, or at
-        random, as params.yaml says."""
+    def start(
+        cls, base: Base, task: TaskParams, solved: Iterable[tuple[str, str]] = (), whole: Tensor | None = None
+    ) -> PromptTuning:
+        """Begin from a whole soft prompt [P, H]; or else from the task text, solved examples (text and target), the
+        label words, sampled vocabulary, or at random, as params.yaml says."""
+        begun = cls._begun(base, task, solved) if whole is None else whole
+        return cls(begun, task.prompt.frozen_first)
+
+    @staticmethod
+    def _begun(base: Base, task: TaskParams, solved: Iterable[tuple[str, str]]) -> Tensor:
         settings = task.prompt
         generator = torch.Generator().manual_seed(settings.training.seed)
         embeddings: nn.Module = base.model.get_input_embeddings()
         table = embeddings.get_parameter("weight").detach().float().cpu()  # [V, H]
         length = settings.virtual_tokens
-        sampled = table[torch.randint(min(COMMON_TOKENS, len(table)), (length,), generator=generator)]
+        sampled = table[sampled_ids(base, length, generator)]
         if settings.init in ("text", "examples"):
-            return cls(table[start_ids(base, task, settings.init, length, solved)])
+            return table[start_ids(base, task, settings.init, length, solved)]
         if settings.init == "labels":
             # A vector a label, the mean of its word's tokens; what is left over is sampled vocabulary.
-            spoken = [table[ids_of(base.words, f" {word}")].mean(0) for word in (task.data.labels or {}).values()]
-            return cls(torch.cat([torch.stack(spoken), sampled])[:length] if spoken else sampled)
+            spoken = [table[word].mean(0) for word in label_ids(base, task)]
+            return torch.cat([torch.stack(spoken), sampled])[:length] if spoken else sampled
         if settings.init == "vocabulary":
-            return cls(sampled)
-        return cls(torch.rand(length, table.shape[1], generator=generator) - 0.5)
+            return sampled
+        return torch.rand(length, table.shape[1], generator=generator) - 0.5
+
+    def whole(self) -> Tensor:
+        """[P, H], differentiable in what is trained."""
+        return torch.cat([self.get_buffer("first"), self.weight]) if self.frozen_first else self.weight
 
     def prefix(self, base: Base) -> KVPrefix:
         """One differentiable pass of P vectors through the base."""
-        return KVPrefix.from_embeddings(base, self.weight)
+        return KVPrefix.from_embeddings(base, self.whole())
 
     def folded(self) -> Tensor:
         """[P, H]"""
-        return self.weight.detach().float().cpu()
+        return self.whole().detach().float().cpu()

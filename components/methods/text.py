@@ -1,7 +1,7 @@
 """Prefixes that nobody trained: an instruction (hard prompt) and solved examples (in-context learning).
 
-Their keys and values are computed once and serve every row, as a trained adapter's do. Also the token ids of an
-instruction, from which the trained methods start.
+Their keys and values are computed once and serve every row, as a trained adapter's do. Also the token ids that the
+trained methods start from.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import cycle, islice, zip_longest
 
+import torch
+
 from components.base_model import Base
 from components.data import Example
 from components.errors import ParamsError
 from components.kv_prefix import KVPrefix
 from components.params import TaskParams
 from components.template import Template, ids_of
+
+# Lester et al. sample from the 5,000 most common tokens; byte-pair merges stand in order of frequency.
+COMMON_TOKENS = 5000
 
 
 def text_ids(base: Base, text: str) -> list[int]:
@@ -31,6 +36,18 @@ def begin_ids(base: Base) -> list[int]:
 def repeated_ids(base: Base, text: str, length: int) -> list[int]:
     """Exactly ``length`` ids of a text, repeated from its start or cut (as PEFT's text initialisation does)."""
     return list(islice(cycle(text_ids(base, text)), length))
+
+
+def sampled_ids(base: Base, length: int, generator: torch.Generator) -> list[int]:
+    """So many ids of the base's common tokens, drawn at random."""
+    vocabulary = len(base.model.get_input_embeddings().get_parameter("weight"))
+    drawn: list[int] = torch.randint(min(COMMON_TOKENS, vocabulary), (length,), generator=generator).tolist()
+    return drawn
+
+
+def label_ids(base: Base, task: TaskParams) -> list[list[int]]:
+    """Ids of each label's word, as it stands behind a text; none where the task has no labels."""
+    return [ids_of(base.words, f" {word}") for word in (task.data.labels or {}).values()]
 
 
 def start_ids(base: Base, task: TaskParams, init: str, length: int, solved: Iterable[tuple[str, str]]) -> list[int]:

@@ -24,6 +24,7 @@ from components.kv_prefix import KVPrefix, PrefixRows
 from components.last_layer import narrowed
 from components.methods.prefix import PrefixTuning
 from components.methods.prompt import PromptTuning
+from components.params import PrefixParams
 from components.recompute import recomputed
 from tests.conftest import KINDS
 
@@ -51,7 +52,7 @@ def table_of(base: Base, method: str) -> Tensor:
 def method_of(base: Base, method: str, table: Tensor) -> PromptTuning | PrefixTuning:
     if method == "prompt":
         return PromptTuning(table.clone())
-    return PrefixTuning(base, table.clone(), None, torch.Generator())
+    return PrefixTuning(base, table, PrefixParams(), torch.Generator())
 
 
 def ours(base: Base, method: str, table: Tensor) -> tuple[float, Tensor]:

@@ -90,6 +90,8 @@ def test_all_faults_are_told_at_once_with_key_path_and_near_miss(load: Load) -> 
             "tasks.mood.base": "tiney",
             "tasks.mood.prompt.training.stepz": 3,
             "tasks.mood.data.formt": "csv",
+            "tasks.mood.retrain": {"warm_start": "moode"},
+            "tasks.moods": {"retrain": {"warm_start": "moods"}},
             "tasks.Mood_2": {},
             "takss": {},
         }.items():
@@ -106,6 +108,10 @@ def test_all_faults_are_told_at_once_with_key_path_and_near_miss(load: Load) -> 
         "tasks.mood.prompt.training.stepz: unknown key, did you mean 'steps'?",
         "tasks.mood.data.formt: unknown key, did you mean 'format'?",
         "tasks.mood.instruction: missing",
+        "tasks.mood.retrain.warm_start: it is true, false or another task's name, and there is no other task 'moode',"
+        " did you mean 'moods'?",
+        "tasks.moods.retrain.warm_start: it is true, false or another task's name, and there is no other task 'moods',"
+        " did you mean 'mood'?",
         "tasks.Mood_2: a name is 1 to 64 lower-case letters, digits and inner hyphens",
         "tasks.Mood_2.data: missing",
         "takss: unknown key, did you mean 'tasks'?",

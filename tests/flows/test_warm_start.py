@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from components import training
 from components.params import RetrainParams
@@ -76,6 +77,27 @@ def test_a_version_that_does_not_fit_is_no_start(live: Project) -> None:
 
     assert manifest(live, 2).start is None
     assert live.report(2).starts == {}
+
+
+def test_a_task_without_a_version_goes_on_from_another_s(live: Project) -> None:
+    """Until it has one of its own in Production; the pin says whose it was, and the same bits come out again."""
+    declared = yaml.safe_load((live.root / "params.yaml").read_text(encoding="utf-8"))["tasks"]["film"]
+    live.change("tasks.sequel", declared | {"retrain": {"warm_start": "film"}})
+
+    assert live.retrain("sequel").result == "Staged"
+
+    first = artifact.read(live.store.download(live.store.version("sequel", 1))).manifest
+    assert first.start.model_dump() == {"task": "film", "version": 1, "digest": manifest(live, 1).digest}
+    assert sorted(live.report(1, "sequel").starts) == ["cold", "warm"]
+    assert reproduce.run(live.root, "sequel@1").identical
+    assert live.retrain("sequel").result == "Unchanged"
+
+    live.promote(1, "sequel")
+    assert live.retrain("sequel").result == "Unchanged"
+    more_rows(live)
+    assert live.retrain("sequel").result == "Staged"
+    second = artifact.read(live.store.download(live.store.version("sequel", 2))).manifest
+    assert second.start.model_dump() == {"version": 1, "digest": first.digest}
 
 
 def test_without_being_asked_for_there_is_none(project: Project) -> None:

@@ -15,7 +15,7 @@ from components.inference import from_artifact
 from components.kv_prefix import KVPrefix
 from components.methods import build
 from components.methods.prefix import RANDOM_SCALE, PrefixTuning
-from components.methods.text import in_context_ids, repeated_ids, text_ids
+from components.methods.text import in_context_ids, repeated_ids, sampled_ids, text_ids
 from components.params import TaskParams
 from components.template import Template
 
@@ -72,6 +72,25 @@ def test_too_few_examples_for_so_many_virtual_tokens_are_told(base: Base, task: 
     solved = [(text, next(iter(asked.data.labels or {}))) for text, _ in SOLVED[:2]]
     with pytest.raises(ParamsError, match=r"the 2 training rows make \d+ tokens; virtual_tokens is 200: lower it"):
         build(base, asked, "prefix", solved)
+
+
+def test_labels_are_their_words_and_what_is_left_over_is_sampled(base: Base, task: MakeTask) -> None:
+    words = [token for word in ("positive", "not at all") for token in base.words.encode(f" {word}").ids]
+    sampled = start(base, task, init="vocabulary", virtual_tokens=20)
+    made = start(base, task, init="labels", virtual_tokens=len(words))
+    assert same(made.prefix(base), KVPrefix.from_tokens(base, words))
+    longer = start(base, task, init="labels", virtual_tokens=20)
+    torch.testing.assert_close(longer.folded()[: len(words)], made.folded())
+    assert not torch.equal(longer.folded(), sampled.folded())
+    torch.testing.assert_close(start(base, task, init="labels", virtual_tokens=2).folded(), made.folded()[:2])
+
+
+def test_vocabulary_is_the_keys_and_values_of_what_the_seed_draws(base: Base, task: MakeTask) -> None:
+    first, again, other = (start(base, task, seed, init="vocabulary", virtual_tokens=9) for seed in (1, 1, 2))
+    drawn = sampled_ids(base, 9, torch.Generator().manual_seed(1))
+    assert same(first.prefix(base), KVPrefix.from_tokens(base, drawn))
+    assert torch.equal(first.folded(), again.folded())
+    assert not torch.equal(first.folded(), other.folded())
 
 
 def test_random_is_small_and_follows_from_the_seed(base: Base, task: MakeTask) -> None:
