@@ -4,8 +4,9 @@
 
 An arm is who trains, the method, and settings other than params.yaml's: ``ours:prefix``, ``peft:prefix``, ``full``.
 PEFT begins from the task's text by its own functions and trains by transformers' Trainer, with our learning rate, steps
-and rows a step. On both sides the state with the best validation loss is asked the test rows, once. What is found is
-kept in benchmarks/results/quality.json as it comes, and what is there is not trained again.
+and rows a step. On both sides the state with the best validation loss is asked the test rows, once; ``--split
+validation`` asks those rows instead, to choose settings by. What is found is kept in benchmarks/results/quality.json as
+it comes, and what is there is not trained again; two processes with other seeds may fill it together.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from components.data import Examples, read_examples
 from components.evaluation import Scored, leading_metric, mean_interval, score
 from components.inference import answer, from_artifact
 from components.params import MethodName, TaskParams
+from components.records import Split
 from components.report import wording
 from components.training import mean_loss
 
@@ -38,30 +40,30 @@ ARMS = ("ours:prompt", "peft:prompt", "ours:prefix", "peft:prefix", "full")
 Found = dict[str, Any]
 
 
-def learned(bench: Bench, arm: str, seed: int, examples: Examples) -> Found:
-    """What one arm scores, and the score of each test row."""
+def learned(bench: Bench, arm: str, seed: int, examples: Examples, split: Split = "test") -> Found:
+    """What one arm scores, and the score of each row of the split."""
     who, _, rest = arm.partition(":")
     if who == "full":
         task = settings_of(bench.task, "prefix", "", seed)
         arms = comparison.trained(bench.base, bench.folder, "full", task, examples)
-        return _told(task, arms.scored, arms.steps, arms.seconds)
+        return _told(task, arms.scored, arms.steps, arms.validation_loss or 0.0, arms.seconds)
     kind, _, own = rest.partition(",")
     method: MethodName = "prompt" if kind == "prompt" else "prefix"
     task = settings_of(bench.task, method, own, seed)
     if who == "ours":
         trained = train_adapter(bench.base, bench.name, task, method, examples)
-        best, table, seconds = trained.best_step, trained.table, trained.seconds
+        best, loss, table, seconds = trained.best_step, trained.best_loss, trained.table, trained.seconds
     else:
-        best, table, seconds = _by_peft(bench, task, method)
-    test = examples.of("test")
+        best, loss, table, seconds = _by_peft(bench, task, method)
+    test = examples.of(split)
     prefix = from_artifact(bench.base, method, table)
     said = answer(bench.base, prefix, wording(task), [row.text for row in test], task.max_new_tokens)
     labels = list(task.data.labels) if task.data.labels else None
-    return _told(task, score(said, [row.target for row in test], labels), best, seconds)
+    return _told(task, score(said, [row.target for row in test], labels), best, loss, seconds)
 
 
-def _by_peft(bench: Bench, task: TaskParams, method: MethodName) -> tuple[int, torch.Tensor, float]:
-    """The best state's step, its table, and the seconds of all steps."""
+def _by_peft(bench: Bench, task: TaskParams, method: MethodName) -> tuple[int, float, torch.Tensor, float]:
+    """The best state's step, validation loss and table, and the seconds of all steps."""
     seen: list[tuple[float, int, torch.Tensor, float]] = []
 
     @torch.no_grad()
@@ -70,26 +72,30 @@ def _by_peft(bench: Bench, task: TaskParams, method: MethodName) -> tuple[int, t
         seen.append((loss, step, table.clone(), seconds))
 
     by_peft(bench, task, method, task.settings(method).training.evaluate_every, look)
-    _, step, table, _ = min(seen, key=lambda each: each[0])
-    return step, table, seen[-1][3]
+    loss, step, table, _ = min(seen, key=lambda each: each[0])
+    return step, loss, table, seen[-1][3]
 
 
-def _told(task: TaskParams, scored: Scored, step: int, seconds: float) -> Found:
+def _told(task: TaskParams, scored: Scored, step: int, loss: float, seconds: float) -> Found:
     name = leading_metric(task.data.labels)
     return {
-        "metric": name, "score": round(scored.metrics[name], 4), "best step": step, "seconds": round(seconds, 1),
-        "rows": " ".join(f"{value:.4g}" for value in scored.rows),
+        "metric": name, "score": round(scored.metrics[name], 4), "best step": step, "validation loss": round(loss, 4),
+        "seconds": round(seconds, 1), "rows": " ".join(f"{value:.4g}" for value in scored.rows),
     }  # fmt: skip
 
 
 def gathered(file: Path, said: Found, wanted: Sequence[Found], make: Callable[[Found], Found]) -> list[Found]:
     """What is wanted with what is made of it; kept as it comes, so that an interrupted benchmark goes on."""
-    found: list[Found] = json.loads(file.read_text())["found"] if file.exists() else []
     for each in wanted:
-        if not any(each.items() <= one.items() for one in found):
-            found.append(each | make(each))
-            print(json.dumps({name: value for name, value in found[-1].items() if name != "rows"}), file=sys.stderr)
-            tell(said | {"found": found}, file, LIBRARIES)
+        if not any(each.items() <= one.items() for one in kept(file)):
+            made = each | make(each)
+            print(json.dumps({name: value for name, value in made.items() if name != "rows"}), file=sys.stderr)
+            tell(said | {"found": [*kept(file), made]}, file, LIBRARIES)
+    return kept(file)
+
+
+def kept(file: Path) -> list[Found]:
+    found: list[Found] = json.loads(file.read_text())["found"] if file.exists() else []
     return found
 
 
@@ -103,7 +109,8 @@ def ahead(ours: Sequence[Found], others: Sequence[Found]) -> str:
 
 def table(found: Sequence[Found]) -> str:
     """A line a task and arm, in Markdown; each arm of ours beside PEFT's and full fine-tuning."""
-    lines = ["| task | arm | seeds | test | mean | ahead of PEFT's | ahead of full |", "|---|---|---|---|---|---|---|"]
+    head = "| task | arm | scores | mean | validation loss, mean | ahead of PEFT's | ahead of full |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
     for task in dict.fromkeys(one["task"] for one in found):
         by_arm: dict[str, list[Found]] = {}
         for one in found:
@@ -113,8 +120,8 @@ def table(found: Sequence[Found]) -> str:
             scores, mine = ", ".join(f"{one['score']:g}" for one in own), arm.startswith("ours:")
             beside = [by_arm.get(arm.replace("ours:", "peft:")), by_arm.get("full")]
             leads = [ahead(own, other) if mine and other else "" for other in beside]
-            mean = statistics.fmean(one["score"] for one in own)
-            lines.append(f"| {task} | {arm} | {len(own)} | {scores} | {mean:.4g} | {leads[0]} | {leads[1]} |")
+            mean, loss = (statistics.fmean(one[name] for one in own) for name in ("score", "validation loss"))
+            lines.append(f"| {task} | {arm} | {scores} | {mean:.4g} | {loss:.4f} | {leads[0]} | {leads[1]} |")
     return "\n".join(lines)
 
 
@@ -123,14 +130,18 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["movie-sentiment", "news-topic", "paper-outcome"])
     parser.add_argument("--arms", nargs="+", default=ARMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--split", choices=["test", "validation"], default="test")
     given = parser.parse_args()
-    wanted = [{"task": t, "arm": a, "seed": s} for t in given.tasks for s in given.seeds for a in given.arms]
+    asked = {"split": given.split}
+    wanted = [asked | {"task": t, "arm": a, "seed": s} for t in given.tasks for s in given.seeds for a in given.arms]
 
     def make(one: Found) -> Found:
         bench = Bench.of(one["task"])  # anew for each arm: PEFT puts modules of its own into the model
-        return learned(bench, one["arm"], one["seed"], read_examples(ROOT / "data" / "prepared" / one["task"]))
+        examples = read_examples(ROOT / "data" / "prepared" / one["task"])
+        return learned(bench, one["arm"], one["seed"], examples, given.split)
 
-    print(table(gathered(KEPT, {"split": "test"}, wanted, make)))
+    found = gathered(KEPT, {}, wanted, make)
+    print(table([one for one in found if one["split"] == given.split]))
 
 
 if __name__ == "__main__":
