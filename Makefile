@@ -46,7 +46,7 @@ slow: $(STAMP)  ## the nightly tier: the pretrained model, and the full counts o
 	$(BIN)/preface prepare
 	$(BIN)/python -m pytest -m slow
 
-bench-train: $(STAMP)  ## training beside PEFT, adapters side by side (about 20 minutes); one piece: python -m benchmarks.train --arm prefix:20
+bench-train: $(STAMP)  ## training beside PEFT, adapters side by side (about 15 minutes); one piece: python -m benchmarks.train --arm prefix:20
 	$(BIN)/preface prepare movie-sentiment
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.together

@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="movie-sentiment")
     parser.add_argument("--adapters", type=int, default=8)
-    parser.add_argument("--rows", type=int, nargs="+", default=[2, 8], help="of each adapter in a step")
+    parser.add_argument("--rows", type=int, nargs="+", default=[2], help="of each adapter in a step")
     parser.add_argument("--rounds", type=int, default=12)
     given = parser.parse_args()
     arms: dict[str, Any] = {}
