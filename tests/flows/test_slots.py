@@ -102,6 +102,8 @@ class Places:
     def __init__(self, folder: Path, port: int, running: Callable[..., Any], stack: ExitStack) -> None:
         self.folder, self.port, self.api = folder, port, f"http://127.0.0.1:{port}/api"
         self._running, self._stack = running, stack
+        self.script = folder / "hold.py"  # written once: a process that starts must not find it cut to nothing
+        self.script.write_text(HOLD, encoding="utf-8")
 
     @contextmanager
     def server(self, environment: Mapping[str, str] | None = None) -> Iterator[None]:
@@ -122,15 +124,13 @@ class Places:
 
     def hold(self, name: str, seconds: float = 600) -> Any:
         """A process that waits for the place and holds it so long, or until it is told to leave."""
-        script = self.folder / "hold.py"
-        script.write_text(HOLD, encoding="utf-8")
         own = {
             "PREFECT_HOME": str(self.folder / f"home-{name}"),
             "PREFECT_API_URL": self.api,
             "PYTHONPATH": str(ROOT),
             "CUDA_VISIBLE_DEVICES": "",
         }
-        command = (str(script), str(self.folder), name, str(seconds))
+        command = (str(self.script), str(self.folder), name, str(seconds))
         return self._stack.enter_context(
             self._running(*command, log=self.folder / f"{name}.log", environment=own, folder=self.folder)
         )
