@@ -73,7 +73,7 @@ def trainer(
     from transformers import Trainer, TrainingArguments
 
     arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(prefix="trainer-"),
+        output_dir=f"{tempfile.gettempdir()}/preface-trainer",  # made by it, and left empty
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
