@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, object]
 MIB, KIB = 2**20, 2**10
+WIDE = 4096  # hidden size of a base of 7 billion parameters, by which papers state the size of a soft prompt
 
 
 def rows(task: TaskParams, compared: Sequence[Compared]) -> list[Row]:
@@ -45,7 +46,38 @@ def page(name: str, task: TaskParams, compared: Sequence[Compared], facts: dict[
     lines += [f"- {key}: {value}" for key, value in facts.items()]
     lines += ["", "| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
     lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in table]
+    told = [f"- {claim}" for claim in claims(task, compared)]
+    if told:
+        lines += ["", "What is said of these methods, looked at here:", "", *told]
     return "\n".join([*lines, "", "![trained numbers and score](compare.png)", ""])
+
+
+def claims(task: TaskParams, compared: Sequence[Compared]) -> list[str]:
+    """Sentences of the field with the figures that this comparison has for them, as far as its arms allow."""
+    by_arm = {each.arm: each for each in compared}
+    prompt, prefix = by_arm.get("prompt"), by_arm.get("prefix")
+    said = []
+    if prompt:
+        tokens = task.prompt.virtual_tokens
+        said.append(
+            f"a soft prompt is small: {tokens} virtual tokens are {prompt.trained:,} numbers here and would be"
+            f" {tokens * WIDE:,} at a width of {WIDE}; {_size(prompt.stored)} a task"
+        )
+    if prefix:
+        said.append(
+            f"a prefix is about a thousandth of the base: {prefix.share:.2%} here, with {task.prefix.virtual_tokens}"
+            f" virtual tokens; {_size(prefix.stored)} a task"
+        )
+    if prompt and prefix:
+        ratio = (prompt.seconds / prompt.steps) / (prefix.seconds / prefix.steps)
+        said.append(
+            f"prompt against prefix: a step of prompt tuning took {ratio:.2f} times as long as one of prefix tuning"
+        )
+    changed = [each.arm for each in compared if not each.base_unchanged]
+    if compared:
+        kept = f"all but {', '.join(changed)}" if changed else "all arms"
+        said.append(f"the base stays as it is: {kept} left its weights bit for bit what they were")
+    return said
 
 
 def picture(task: TaskParams, compared: Sequence[Compared], to: Path) -> None:
