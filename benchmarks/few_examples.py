@@ -21,6 +21,7 @@ from benchmarks import quality
 from benchmarks.quality import Found, gathered, learned
 from benchmarks.train import RESULTS, ROOT, Bench
 from components.data import Example, Examples, read_examples
+from components.evaluation import leading_metric
 from components.methods.text import in_turns
 
 KEPT, PICTURE = RESULTS.with_name("few-examples.json"), ROOT / "docs" / "few-examples.png"
@@ -34,14 +35,14 @@ def some(rows: Sequence[Example], count: int, seed: int, labelled: bool) -> list
     return [by_pair[pair] for pair in in_turns(mixed, labelled)[:count]]
 
 
-def draw(found: Sequence[Found], untrained: dict[str, float]) -> None:
+def draw(found: Sequence[Found], metric: str, untrained: dict[str, float]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     curves: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for each in found:
-        curves[each["arm"]][each["rows"]].append(each["accuracy"])
+        curves[each["arm"]][each["rows"]].append(each["score"])
     for arm, points in curves.items():
         counts = sorted(points)
         middle = [statistics.fmean(points[count]) for count in counts]
@@ -55,7 +56,7 @@ def draw(found: Sequence[Found], untrained: dict[str, float]) -> None:
     axes.set_xticks(sorted({each["rows"] for each in found}), [str(c) for c in sorted({e["rows"] for e in found})])
     axes.minorticks_off()
     axes.set_xlabel("training rows")
-    axes.set_ylabel("accuracy on the test split")
+    axes.set_ylabel(f"{metric} on the test split")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(PICTURE, dpi=110)
@@ -76,17 +77,18 @@ def main() -> None:
         few = some(examples.of("train"), one["rows"], one["seed"], bench.task.data.labels is not None)
         chosen = Examples({**examples.splits, "train": few}, examples.content_hash)
         made = learned(bench, f"ours:{one['arm']}", one["seed"], chosen)
-        return {"accuracy": made["score"], "best step": made["best step"], "seconds": made["seconds"]}
+        return {"score": made["score"], "best step": made["best step"]}
 
-    wanted = [{"arm": a, "rows": n, "seed": s} for s in given.seeds for n in given.rows for a in given.arms]
-    said = {"task": given.task, "split": "test", "dtype": str(bench.base.dtype)}
-    found = gathered(KEPT, said, wanted, make)
+    task = {"task": given.task}
+    wanted = [task | {"arm": a, "rows": n, "seed": s} for s in given.seeds for n in given.rows for a in given.arms]
+    said = {"split": "test", "dtype": str(bench.base.dtype)}
+    found = [one for one in gathered(KEPT, said, wanted, make) if one["task"] == given.task]
     for one in quality.kept(quality.KEPT):
         who, _, arm = one["arm"].partition(":")
         if (one["task"], one["split"], who) == (given.task, "test", "ours") and arm in given.arms:
-            found.append({"arm": arm, "rows": len(examples.of("train")), "seed": one["seed"], "accuracy": one["score"]})
+            found.append({"arm": arm, "rows": len(examples.of("train")), "seed": one["seed"], "score": one["score"]})
     lines = (line.split("=") for line in given.draw)
-    draw(found, {name: float(value) for name, value in lines})
+    draw(found, leading_metric(bench.task.data.labels), {name: float(value) for name, value in lines})
 
 
 if __name__ == "__main__":

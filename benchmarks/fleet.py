@@ -131,7 +131,9 @@ def tell(said: dict[str, Any], file: Path, of: Sequence[str] = ("prefect", "mlfl
         "versions": libraries | {"python": platform.python_version()},
         "hardware": f"{cpu_kind(CPUINFO)}, {os.cpu_count()} cores",
     }
-    file.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    part = file.with_name(f".{file.name}")
+    part.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    part.replace(file)
     print(json.dumps(whole, indent=1))
 
 

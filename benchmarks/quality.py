@@ -15,12 +15,14 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from benchmarks.fleet import tell
 from benchmarks.time_to_accuracy import by_peft, settings_of
@@ -45,42 +47,42 @@ def learned(bench: Bench, arm: str, seed: int, examples: Examples, split: Split 
     who, _, rest = arm.partition(":")
     if who == "full":
         task = settings_of(bench.task, "prefix", "", seed)
-        arms = comparison.trained(bench.base, bench.folder, "full", task, examples)
-        return _told(task, arms.scored, arms.steps, arms.validation_loss or 0.0, arms.seconds)
+        made = comparison.trained(bench.base, bench.folder, "full", task, examples, split)
+        return _told(task, made.scored, None, made.validation_loss or 0.0)
     kind, _, own = rest.partition(",")
     method: MethodName = "prompt" if kind == "prompt" else "prefix"
     task = settings_of(bench.task, method, own, seed)
     if who == "ours":
         trained = train_adapter(bench.base, bench.name, task, method, examples)
-        best, loss, table, seconds = trained.best_step, trained.best_loss, trained.table, trained.seconds
+        best, loss, table = trained.best_step, trained.best_loss, trained.table
     else:
-        best, loss, table, seconds = _by_peft(bench, task, method)
+        best, loss, table = _by_peft(bench, task, method)
     test = examples.of(split)
     prefix = from_artifact(bench.base, method, table)
     said = answer(bench.base, prefix, wording(task), [row.text for row in test], task.max_new_tokens)
     labels = list(task.data.labels) if task.data.labels else None
-    return _told(task, score(said, [row.target for row in test], labels), best, loss, seconds)
+    return _told(task, score(said, [row.target for row in test], labels), best, loss)
 
 
-def _by_peft(bench: Bench, task: TaskParams, method: MethodName) -> tuple[int, float, torch.Tensor, float]:
-    """The best state's step, validation loss and table, and the seconds of all steps."""
-    seen: list[tuple[float, int, torch.Tensor, float]] = []
+def _by_peft(bench: Bench, task: TaskParams, method: MethodName) -> tuple[int, float, torch.Tensor]:
+    """The best state's step, validation loss and table."""
+    seen: list[tuple[float, int, torch.Tensor]] = []
 
     @torch.no_grad()
-    def look(seconds: float, step: int, table: torch.Tensor) -> None:
+    def look(_: float, step: int, table: torch.Tensor) -> None:
         loss = mean_loss(bench.base, from_artifact(bench.base, method, table), bench.lessons.validation)
-        seen.append((loss, step, table.clone(), seconds))
+        seen.append((loss, step, table.clone()))
 
     by_peft(bench, task, method, task.settings(method).training.evaluate_every, look)
-    loss, step, table, _ = min(seen, key=lambda each: each[0])
-    return step, loss, table, seen[-1][3]
+    loss, step, table = min(seen, key=lambda each: each[0])
+    return step, loss, table
 
 
-def _told(task: TaskParams, scored: Scored, step: int, loss: float, seconds: float) -> Found:
+def _told(task: TaskParams, scored: Scored, step: int | None, loss: float) -> Found:
     name = leading_metric(task.data.labels)
     return {
         "metric": name, "score": round(scored.metrics[name], 4), "best step": step, "validation loss": round(loss, 4),
-        "seconds": round(seconds, 1), "rows": " ".join(f"{value:.4g}" for value in scored.rows),
+        "rows": " ".join(f"{value:.4g}" for value in scored.rows),
     }  # fmt: skip
 
 
@@ -90,7 +92,8 @@ def gathered(file: Path, said: Found, wanted: Sequence[Found], make: Callable[[F
         if not any(each.items() <= one.items() for one in kept(file)):
             made = each | make(each)
             print(json.dumps({name: value for name, value in made.items() if name != "rows"}), file=sys.stderr)
-            tell(said | {"found": [*kept(file), made]}, file, LIBRARIES)
+            with FileLock(f"{tempfile.gettempdir()}/{file.name}.lock"):
+                tell(said | {"found": [*kept(file), made]}, file, LIBRARIES)
     return kept(file)
 
 

@@ -74,7 +74,7 @@ def train_rows(
         raise Diverged(runs[COLD].fault)
     losses = {start: run.progress.best_loss for start, run in sound.items()}
     best = min(losses, key=losses.__getitem__)
-    return replace(runs[best].trained(), starts=losses, seconds=sum(run.seconds for run in runs.values()))
+    return replace(runs[best].trained(), starts=losses, seconds=sum(run.progress.seconds for run in runs.values()))
 
 
 def _named(start: str, observe: Observe) -> Observe:

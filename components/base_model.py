@@ -80,8 +80,11 @@ def find(bases: Path, wanted: str, name: str = "") -> Path | None:
     return None
 
 
-def materialise(name: str, base: BaseParams, to: Path) -> BaseHash:
+def materialise(name: str, base: BaseParams, to: Path, others: Path | None = None) -> BaseHash:
     """Make the base ``name`` into the folder ``to``, which is replaced; the same bytes every time.
+
+    Args:
+        others: a folder of bases; one in it that has the pinned hash is copied, and nothing is fetched.
 
     Raises:
         SourceError: its bytes cannot be had, or are not the pinned ones.
@@ -91,7 +94,10 @@ def materialise(name: str, base: BaseParams, to: Path) -> BaseHash:
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as room, whole_folder(to) as new:
         fetched = Path(room) / "fetched"
-        fetch(base.source, fetched, base.sha256, only=WANTED)
+        if others and (there := find(others, base.hash, name)):
+            shutil.copytree(there, fetched)
+        else:
+            fetch(base.source, fetched, base.sha256, only=WANTED)
         packed = sorted(fetched.glob("*.gguf"))
         if len(packed) > 1:
             raise BaseError(
@@ -208,7 +214,7 @@ def _stage(name: str) -> None:
     declared = params.load(Path("params.yaml")).bases
     if name not in declared:
         raise ParamsError(f"params.yaml has no base {name!r}; it has {sorted(declared)}")
-    materialise(name, declared[name], Path("bases") / name)
+    materialise(name, declared[name], Path("bases") / name, others=bases_folder(Path()))
 
 
 if __name__ == "__main__":

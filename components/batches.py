@@ -68,16 +68,17 @@ def epoch_batches(rows: Sequence[TrainingRow], settings: TrainingParams, epoch: 
 
 
 def _spread(rows: Sequence[TrainingRow], order: Sequence[int], shared: bool) -> list[int]:
-    """The same numbers of rows; those of each answer in the order that they had, evenly among those of the others."""
+    """The same numbers of rows; those of each answer in the order that they had, evenly among those of the others.
+
+    Where two fall on the same place the one that stood first stays first: answers of one row each keep their order.
+    """
     if not shared:
         return list(order)
     groups: dict[tuple[int, ...], list[int]] = {}
     for number in order:
         groups.setdefault(rows[number].target, []).append(number)
     places = {
-        number: ((rank + 0.5) / len(groups[answer]), answer)
-        for answer in groups
-        for rank, number in enumerate(groups[answer])
+        number: (rank + 0.5) / len(groups[answer]) for answer in groups for rank, number in enumerate(groups[answer])
     }
     return sorted(order, key=places.__getitem__)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from components.params import TrainingParams
 
 @dataclass
 class Progress:
-    """A run's counters and its best state so far. ``stale`` counts evaluations without improvement."""
+    """A run's counters and its best state so far.
+
+    stale: evaluations without improvement. seconds: of the training, in this process and in those before it.
+    """
 
     step: int = 0
     tokens: int = 0
@@ -32,6 +36,7 @@ class Progress:
     first_loss: float = math.inf
     best_loss: float = math.inf
     best_step: int = 0
+    seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     best_state: dict[str, Tensor] = field(default_factory=dict)
 
@@ -78,7 +83,8 @@ def save_checkpoint(
             "again: it goes on from the last checkpoint"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written nothing can be taken away
+            temporary.unlink()
 
 
 def load_checkpoint(file: Path, method: Method, optimizer: torch.optim.Optimizer, settings: TrainingParams) -> Progress:

@@ -22,6 +22,7 @@ from torch.nn import Parameter
 from components import base_model, baselines
 from components.base_model import Base
 from components.data import Examples
+from components.errors import ParamsError, TrainingError, UnsupportedBase
 from components.evaluation import Scored, mean_interval, score
 from components.inference import answer
 from components.inside import InsideName, change
@@ -30,7 +31,7 @@ from components.lessons import Lessons
 from components.methods import Method, build
 from components.params import MethodName, TaskParams
 from components.peak_memory import PeakMemory
-from components.records import Record
+from components.records import Record, Split
 from components.report import wording
 from components.training import train
 
@@ -71,7 +72,8 @@ UNTRAINED: dict[str, str] = {
 
 
 class Compared(Record):
-    """One arm. trained: numbers that were learned, and their share of the base's; stored: bytes that a task needs.
+    """One arm. trained: numbers that were learned, and their share of the base's; stored: bytes that a task needs, None
+    where nobody writes them down.
 
     seconds: of training; peak: bytes above what was there when it began, None where nobody tells; latency: of one
     answer, over that of the base with nothing in front; interval: 95 % of the leading metric's row scores.
@@ -81,7 +83,7 @@ class Compared(Record):
     where: str
     trained: int
     share: float
-    stored: int
+    stored: int | None
     seconds: float
     peak: int | None
     base_unchanged: bool
@@ -91,6 +93,14 @@ class Compared(Record):
     scored: Scored
     interval: tuple[float, float]
     choice: str = ""
+
+
+class Failed(Record):
+    """An arm that this base or these rows cannot have, and why."""
+
+    arm: str
+    where: str
+    fault: str
 
 
 def arms_of(task: TaskParams) -> list[str]:
@@ -109,9 +119,10 @@ def untrained(base: Base, task: TaskParams, examples: Examples) -> list[Compared
     for name, given in found.items():
         front = fronts.get(given.choice)
         latency = _latency(base, front, base, task, texts) if front else None
+        stored = len(given.choice.encode()) if name == "hard_prompt" else None  # the others' choice is a remark
         compared.append(
             Compared(
-                arm=name, where=UNTRAINED[name], trained=0, share=0.0, stored=len(given.choice.encode()), seconds=0.0,
+                arm=name, where=UNTRAINED[name], trained=0, share=0.0, stored=stored, seconds=0.0,
                 peak=None, base_unchanged=True, steps=0, validation_loss=None, latency=latency, choice=given.choice,
                 **_scores(task, given.predictions, [row.target for row in rows]),
             )
@@ -119,11 +130,24 @@ def untrained(base: Base, task: TaskParams, examples: Examples) -> list[Compared
     return compared
 
 
-def trained(bare: Base, folder: Path, name: str, task: TaskParams, examples: Examples) -> Compared:
-    """Train one arm and ask it the test rows.
+def tried(bare: Base, folder: Path, name: str, task: TaskParams, examples: Examples) -> Compared | Failed:
+    """One arm as ``trained`` gives it; where it cannot be, that is what the comparison has to tell of it."""
+    try:
+        return trained(bare, folder, name, task, examples)
+    except (TrainingError, UnsupportedBase, ParamsError) as error:
+        return Failed(arm=name, where=TRAINED[name].where, fault=" ".join(str(error).split()))
+
+
+def trained(
+    bare: Base, folder: Path, name: str, task: TaskParams, examples: Examples, split: Split = "test"
+) -> Compared:
+    """Train one arm and ask it the rows of a split.
 
     Args:
         bare: the base, which stays as it is; ``folder`` is where it was loaded from.
+
+    Raises:
+        TrainingError, UnsupportedBase, ParamsError: this base or these rows cannot have it.
     """
     arm = TRAINED[name]
     base, asked, autocast = bare, _settings(bare, name, task), _no_autocast
@@ -151,13 +175,13 @@ def trained(bare: Base, folder: Path, name: str, task: TaskParams, examples: Exa
         base = replace(base, model=served.to(bare.dtype), dtype=bare.dtype)  # as it would be
     with torch.no_grad():
         prefix = KVPrefix.none(base) if arm.inside else method.prefix(base)
-    test = examples.of("test")
-    texts = [row.text for row in test]
+    asked_rows = examples.of(split)
+    texts = [row.text for row in asked_rows]
     said = answer(base, prefix, wording(task), texts, task.max_new_tokens)
     return Compared(
         arm=name, where=arm.where, trained=numbers, share=numbers / sum(p.numel() for p in original), stored=stored,
         seconds=seconds, peak=peak, base_unchanged=unchanged, steps=done.steps, validation_loss=done.best_loss,
-        latency=_latency(base, prefix, bare, task, texts), **_scores(task, said, [row.target for row in test]),
+        latency=_latency(base, prefix, bare, task, texts), **_scores(task, said, [row.target for row in asked_rows]),
         choice=f"learning rate {settings.learning_rate:g}",
     )  # fmt: skip
 
@@ -165,8 +189,10 @@ def trained(bare: Base, folder: Path, name: str, task: TaskParams, examples: Exa
 def _settings(base: Base, name: str, task: TaskParams) -> TaskParams:
     arm = TRAINED[name]
     choice = dict(arm.choice or {})
-    if name == "upper_prefix":
-        choice["layers"] = base.shape.layers // 2 or 1
+    if name in ("prefix", "upper_prefix"):
+        choice["layers"] = (base.shape.layers // 2 or 1) if name == "upper_prefix" else None
+    if name == "upper_prefix" and task.prefix.init == "random":
+        choice["init"] = "text"  # what is not trained must say something
     return task.with_settings(arm.method or "prefix", choice)
 
 

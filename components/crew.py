@@ -18,18 +18,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Crew:
-    """This process among those that train together; by default it is alone."""
+    """This process among those that train together; by default it is alone. device: its own, where sums are made."""
 
     rank: int = 0
     size: int = 1
+    device: str = "cpu"
 
     @classmethod
-    def joined(cls, cpu: bool) -> tuple[Crew, str]:
-        """The crew that `accelerate launch` started this process for, and the device that is this process's own."""
+    def joined(cls, cpu: bool) -> Crew:
+        """The crew that `accelerate launch` started this process for."""
         from accelerate import PartialState
 
         state = PartialState(cpu=cpu)
-        return cls(state.process_index, state.num_processes), str(state.device)
+        return cls(state.process_index, state.num_processes, str(state.device))
 
     @property
     def first(self) -> bool:
@@ -41,13 +42,13 @@ class Crew:
         return items[self.rank :: self.size]
 
     def added_up(self, values: Tensor) -> Tensor:
-        """The sum over all processes, the same in each. Every one must ask at the same place."""
+        """The sum over all processes, the same in each; every one must ask at the same place."""
         if self.size == 1:
             return values
         from accelerate.utils import reduce
 
-        summed: Tensor = reduce(values, "sum")
-        return summed
+        summed: Tensor = reduce(values.to(self.device), "sum")  # GPUs add up what is on GPUs alone
+        return summed.to(values.device)
 
 
 ALONE = Crew()

@@ -14,9 +14,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from safetensors.torch import load_file, save_file
 
 from components.base_model import Base
@@ -83,30 +85,22 @@ def train_together(
         (folder / WORK).write_text(work.model_dump_json(), encoding="utf-8")
         if table is not None:
             save_file({"table": table}, folder / START)
-        _run(folder, count, work.cpu, observe)
-        made = json.loads((folder / SAID).read_text(encoding="utf-8"))
+        code, last = _run(folder, count, work.cpu, observe)
+        made = json.loads((folder / SAID).read_text(encoding="utf-8")) if (folder / SAID).exists() else {}
         if "fault" in made:
             raise (Diverged if made["diverged"] else TrainingError)(made["fault"])
+        if code or not made:
+            raise TrainingError(f"training by {count} processes ended with {code}: {told(' | '.join(last))}")
         return Trained(table=load_file(folder / MADE)["table"], **made)
 
 
-def _run(folder: Path, count: int, cpu: bool, observe: Observe | None) -> None:
-    """Start them, pass on what the first tells, and wait until all have ended."""
+def _run(folder: Path, count: int, cpu: bool, observe: Observe | None) -> tuple[int, list[str]]:
+    """Start them, pass on what the first tells, and wait until all have ended; how that was, and the last lines."""
     threads = max(1, len(os.sched_getaffinity(0)) // count) if cpu else 1
-    options = [
-        "--num_processes",
-        str(count),
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-    ]
-    place = ["--cpu", "--num_cpu_threads_per_process", str(threads)] if cpu else []
-    several = [] if cpu else ["--multi_gpu"]
-    port = ["--main_process_port", str(_free_port())]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options, *place, *several, *port]
+    # --multi_gpu is torch's launcher, for processors too: with --cpu accelerate starts one process, whatever is asked.
+    options = ["--multi_gpu", "--num_processes", str(count), "--num_machines", "1", "--mixed_precision", "no",
+               "--dynamo_backend", "no", "--main_process_port", str(_free_port())]  # fmt: skip
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options]
     process = subprocess.Popen(
         [*command, "--module", "components.crew_work", str(folder)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -125,11 +119,14 @@ def _run(folder: Path, count: int, cpu: bool, observe: Observe | None) -> None:
         process.wait()
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            # The launcher gives each a session of its own: they are found as its children, while it has them.
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+            process.kill()
             process.wait()
         process.stdout.close()
-    if process.returncode:
-        raise TrainingError(f"training by {count} processes ended with {process.returncode}: {told(' | '.join(said))}")
+    return process.returncode, said
 
 
 def _die_with_parent() -> None:

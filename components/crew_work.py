@@ -24,8 +24,10 @@ from components.lessons import Lessons
 
 def main(folder: Path) -> None:
     work = Work.model_validate_json((folder / WORK).read_text(encoding="utf-8"))
-    crew, device = Crew.joined(work.cpu)
-    base = base_model.load(work.folder, work.hash, work.name, device, getattr(torch, work.dtype))
+    crew = Crew.joined(work.cpu)
+    if crew.size != work.task.settings(work.method).training.processes:
+        sys.exit(f"this is one of {crew.size} processes, not of {work.task.settings(work.method).training.processes}")
+    base = base_model.load(work.folder, work.hash, work.name, crew.device, getattr(torch, work.dtype))
     rows, validation = (
         [TrainingRow(tuple(text), tuple(target)) for text, target in some] for some in (work.rows, work.validation)
     )
@@ -38,14 +40,19 @@ def main(folder: Path) -> None:
     given = Lessons(rows, validation, work.solved), table, work.checkpoint, tell if crew.first else None, work.title
     try:
         trained = train_rows(base, work.task, work.method, *given, crew)
-    except PrefaceError as error:  # every process sees the same figures, and so the same fault
-        said: dict[str, object] = {"fault": str(error), "diverged": isinstance(error, Diverged)}
-    else:
-        said = {name: value for name, value in asdict(trained).items() if name != "table"}
-        if crew.first:
-            save_file({"table": trained.table}, folder / MADE)
+    except PrefaceError as error:
+        _say(folder, crew, {"fault": str(error), "diverged": isinstance(error, Diverged)})
+        sys.exit(1)  # the others may wait for this one: the launcher ends them
     if crew.first:
-        (folder / SAID).write_text(json.dumps(said), encoding="utf-8")
+        save_file({"table": trained.table}, folder / MADE)
+        _say(folder, crew, {name: value for name, value in asdict(trained).items() if name != "table"})
+
+
+def _say(folder: Path, crew: Crew, said: dict[str, object]) -> None:
+    """Leave word of how it ended; of several that say so, the last stands, whole."""
+    part = folder / f".{SAID}.{crew.rank}"
+    part.write_text(json.dumps(said), encoding="utf-8")
+    part.replace(folder / SAID)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from components.records import Record as Record
 from components.records import Sha256 as Sha256
 from components.records import Split as Split
 from components.schedule_params import RetrainParams, ScheduleParams
-from components.sweep_params import SweepParams, placed, samples
+from components.sweep_params import SweepParams, choices, placed, samples
 
 MAX_FAULTS = 100  # told of one file; nobody reads more at once
 
@@ -132,15 +132,23 @@ class TaskParams(Record):
 
     @model_validator(mode="after")
     def _sweep_can_be_tried(self) -> Self:
-        """A value that the settings do not take would be told only when its trial begins."""
+        """What the settings do not take, a value or several together, would be told only when its trial begins."""
         for method, space in (self.sweep.spaces if self.sweep else {}).items():
             for name, value in samples(space):
-                try:
-                    self.with_settings(method, {name: value})
-                except ValidationError as error:
-                    first = error.errors(include_url=False)[0]
-                    raise ValueError(f"sweep.{method}.{name} cannot be {value!r}: {first['msg']}") from error
+                if fault := self._refused(method, {name: value}):
+                    raise ValueError(f"sweep.{method}.{name} cannot be {value!r}: {fault}")
+            for choice in choices(space, self.sweep.trials, self.sweep.seed) if self.sweep else ():
+                if fault := self._refused(method, choice):
+                    raise ValueError(f"sweep.{method} would try {choice} together: {fault}")
         return self
+
+    def _refused(self, method: MethodName, choice: Mapping[str, Any]) -> str:
+        """Why the task cannot be trained by such settings; empty if it can."""
+        try:
+            self.with_settings(method, choice)
+        except ValidationError as error:
+            return error.errors(include_url=False)[0]["msg"]
+        return ""
 
     def with_settings(self, method: MethodName, choice: Mapping[str, Any]) -> TaskParams:
         """The task trained by a method with other settings of it, each by its dotted name.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -207,7 +208,11 @@ def _s3(source: str) -> Iterator[Any]:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, NoCredentialsError
 
-    retries = {"total_max_attempts": _TRIES, "mode": "standard"}
+    said = {
+        "AWS_MAX_ATTEMPTS",
+        "AWS_RETRY_MODE",
+    } & os.environ.keys()  # boto3 reads them, and what a client is told wins
+    retries = None if said else {"total_max_attempts": _TRIES, "mode": "standard"}
     try:
         yield boto3.client("s3", config=Config(connect_timeout=5, read_timeout=_TIMEOUT, retries=retries))
     except ClientError as error:

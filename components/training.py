@@ -72,7 +72,6 @@ class Run:
     observe: Observe | None = None
     crew: Crew = ALONE
     fault: str = ""
-    seconds: float = 0.0
 
     @classmethod
     def begin(
@@ -111,7 +110,7 @@ class Run:
         run = cls(title, learner, validation, batches, progress, checkpoint, observe, crew)
         if progress.step == 0:
             run.judge(base)
-        run.seconds = time.monotonic() - began
+        progress.seconds += time.monotonic() - began
         if run.fault:
             raise Diverged(run.fault)
         return run
@@ -132,6 +131,7 @@ class Run:
     def take(self, base: Base, stepped: Stepped, rate: float, seconds: float) -> None:
         """Take in what a step came to, and judge the state where it is time to."""
         began, progress, settings = time.monotonic(), self.progress, self.settings
+        progress.seconds += seconds
         progress.step += 1
         progress.tokens += stepped.tokens
         progress.losses = [*progress.losses, stepped.loss][-RECENT_STEPS:]
@@ -143,9 +143,9 @@ class Run:
             self.observe({"train_loss": stepped.loss, "learning_rate": rate, "tokens_per_second": speed}, progress.step)
         if progress.step % settings.evaluate_every == 0 or progress.step == settings.steps:
             self.judge(base)
+            progress.seconds += time.monotonic() - began
             if not self.fault:
                 self.save()
-        self.seconds += seconds + time.monotonic() - began
 
     @torch.no_grad()
     def validation_loss(self, base: Base) -> float:
@@ -179,7 +179,7 @@ class Run:
             best_step=self.progress.best_step,
             first_loss=self.progress.first_loss,
             best_loss=self.progress.best_loss,
-            seconds=self.seconds,
+            seconds=self.progress.seconds,
             tokens=self.progress.tokens,
         )
 

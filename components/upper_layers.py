@@ -10,6 +10,7 @@ Notation: B batch, T text tokens, H hidden size, L layers.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -156,8 +157,21 @@ def _from_layer(base: Base, first: int) -> Iterator[None]:
 
 
 def _mapped(tokens: int, base: Base) -> Tensor:
-    """[tokens, H] in a file that has no name any more, so that nothing is left of it however the process ends."""
+    """[tokens, H] in a file that has no name any more, so that nothing is left of it however the process ends.
+
+    Raises:
+        TrainingError: the disk has no room for all of it, which writing into the map would tell by a signal.
+    """
     with tempfile.NamedTemporaryFile(prefix="lower-layers-") as file:
         size = tokens * base.shape.hidden
+        if size:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size * base.dtype.itemsize)
+            except OSError as error:
+                raise TrainingError(
+                    f"{tempfile.gettempdir()} has no room for {size * base.dtype.itemsize / 2**20:.0f} MiB of what the"
+                    f" lower layers make of the rows ({error}); set TMPDIR to where there is, or take prefix.layers out"
+                    " of params.yaml"
+                ) from error
         flat = torch.from_file(file.name, shared=True, size=size, dtype=base.dtype)
     return flat.view(tokens, base.shape.hidden)

@@ -1,7 +1,8 @@
 """The frozen bases that a run needs: found by their hash, made where they are not yet, loaded once a process.
 
-DVC makes the bases of a project (``base@NAME``). A worker on another machine has a checkout and no bases: it makes
-those that it needs from their own source, as DVC's stage does, and compares the hash. Knows no Prefect.
+DVC makes the bases of a project (``base@NAME``) in its folder ``bases``. A worker on another machine has a checkout and
+no bases: it makes those that it needs from their own source, as DVC's stage does, and compares the hash. Where
+PREFACE_BASES is another folder, each of the two is copied from the other before it is fetched. Knows no Prefect.
 """
 
 from __future__ import annotations
@@ -66,5 +67,5 @@ def ensure(root: Path, name: str, base: BaseParams) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{name}.lock"):
             if not folder.is_dir():
-                materialise(name, _seen_from(root, base), folder)
+                materialise(name, _seen_from(root, base), folder, others=root / "bases")
     require(folder, base.hash)

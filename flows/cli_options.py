@@ -33,7 +33,8 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Moment(click.ParamType[datetime]):
-    """A moment: an ISO time, today's hour, or how long ago. Without a time zone it is this machine's."""
+    """A moment that is past: an ISO time, an hour of the last day, or how long ago. Without a time zone it is this
+    machine's."""
 
     name = "time"
 
@@ -44,13 +45,16 @@ class Moment(click.ParamType[datetime]):
         now = datetime.now().astimezone()
         if value[:-1].isdecimal() and value[-1] in _UNITS and len(value) < 6:
             return now - timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
+        hour = ":" in value and "-" not in value
         try:
-            moment = datetime.fromisoformat(f"{now.date()}T{value}" if ":" in value and "-" not in value else value)
+            moment = datetime.fromisoformat(f"{now.date()}T{value}" if hour else value)
         except ValueError:
-            self.fail(f"{value!r} is no time; write 2026-11-23T22:00, 22:00 (today) or 8h (ago)", param, ctx)
+            self.fail(f"{value!r} is no time; write 2026-11-23T22:00, 22:00 or 8h (ago)", param, ctx)
+        if hour and moment.astimezone() > now:  # who types 22:00 at four in the morning means last night
+            moment -= timedelta(days=1)
         moment = moment.astimezone(UTC)
         if moment > now:
-            self.fail(f"{value!r} is {moment.isoformat()}, in the future; name the day too", param, ctx)
+            self.fail(f"{value!r} is {moment.isoformat()}, in the future", param, ctx)
         return moment
 
 

@@ -10,42 +10,52 @@ from components.evaluation import leading_metric
 from components.params import TaskParams
 
 if TYPE_CHECKING:
-    from components.comparison import Compared
+    from components.comparison import Compared, Failed
 
 Row = dict[str, object]
 MIB, KIB = 2**20, 2**10
 WIDE = 4096  # hidden size of a base of 7 billion parameters, by which papers state the size of a soft prompt
 
 
-def rows(task: TaskParams, compared: Sequence[Compared]) -> list[Row]:
-    """A row for each arm, in the order that they were compared in."""
+def rows(task: TaskParams, arms: Sequence[Compared | Failed]) -> list[Row]:
+    """A row for each arm, in the order that they were compared in; of one that cannot be, why."""
+    from components.comparison import Failed
+
     metric = leading_metric(task.data.labels)
-    return [
-        {
-            "arm": each.arm,
-            "where the change sits": each.where,
-            "trained numbers": f"{each.trained:,} ({each.share:.2%})" if each.trained else "0",
-            "base weights": "unchanged" if each.base_unchanged else "changed",
-            "stored per task": _size(each.stored),
-            "training": f"{each.seconds:.0f} s" if each.trained else "-",
-            "peak memory": "-" if each.peak is None else f"{each.peak / MIB:.0f} MiB",
-            metric: f"{each.scored.metrics[metric]:.4f}",
-            "95 %": "{:.4g} to {:.4g}".format(*each.interval),
-            "latency": "-" if each.latency is None else f"{each.latency:.2f}x",
-            "choice": each.choice,
-        }
-        for each in compared
-    ]
+    return [_failed(metric, each) if isinstance(each, Failed) else _row(metric, each) for each in arms]
 
 
-def page(name: str, task: TaskParams, compared: Sequence[Compared], facts: dict[str, str]) -> str:
+def _row(metric: str, each: Compared) -> Row:
+    return {
+        "arm": each.arm,
+        "where the change sits": each.where,
+        "trained numbers": f"{each.trained:,} ({each.share:.2%})" if each.trained else "0",
+        "base weights": "unchanged" if each.base_unchanged else "changed",
+        "stored per task": "-" if each.stored is None else _size(each.stored),
+        "training": f"{each.seconds:.0f} s" if each.trained else "-",
+        "peak memory": "-" if each.peak is None else f"{each.peak / MIB:.0f} MiB",
+        metric: f"{each.scored.metrics[metric]:.4f}",
+        "95 %": "{:.4g} to {:.4g}".format(*each.interval),
+        "latency": "-" if each.latency is None else f"{each.latency:.2f}x",
+        "choice": each.choice,
+    }
+
+
+def _failed(metric: str, each: Failed) -> Row:
+    empty = ("trained numbers", "base weights", "stored per task", "training", "peak memory", metric, "95 %", "latency")
+    return {"arm": each.arm, "where the change sits": each.where, **dict.fromkeys(empty, "-"), "choice": each.fault}
+
+
+def page(name: str, task: TaskParams, arms: Sequence[Compared | Failed], facts: dict[str, str]) -> str:
     """Markdown: what was compared under which circumstances, and the table."""
-    table = rows(task, compared)
+    from components.comparison import Compared
+
+    table, compared = rows(task, arms), [each for each in arms if isinstance(each, Compared)]
     keys = list(table[0])
     lines = [f"# {name}: ways to adapt the base, compared", ""]
     lines += [f"- {key}: {value}" for key, value in facts.items()]
     lines += ["", "| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
-    lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in table]
+    lines += ["| " + " | ".join(_cell(row[key]) for key in keys) + " |" for row in table]
     told = [f"- {claim}" for claim in claims(task, compared)]
     if told:
         lines += ["", "What is said of these methods, looked at here:", "", *told]
@@ -61,18 +71,16 @@ def claims(task: TaskParams, compared: Sequence[Compared]) -> list[str]:
         tokens = task.prompt.virtual_tokens
         said.append(
             f"a soft prompt is small: {tokens} virtual tokens are {prompt.trained:,} numbers here and would be"
-            f" {tokens * WIDE:,} at a width of {WIDE}; {_size(prompt.stored)} a task"
+            f" {tokens * WIDE:,} at a width of {WIDE}; {_size(prompt.stored or 0)} a task"
         )
     if prefix:
         said.append(
             f"a prefix is about a thousandth of the base: {prefix.share:.2%} here, with {task.prefix.virtual_tokens}"
-            f" virtual tokens; {_size(prefix.stored)} a task"
+            f" virtual tokens; {_size(prefix.stored or 0)} a task"
         )
     if prompt and prefix:
         ratio = (prompt.seconds / prompt.steps) / (prefix.seconds / prefix.steps)
-        said.append(
-            f"prompt against prefix: a step of prompt tuning took {ratio:.2f} times as long as one of prefix tuning"
-        )
+        said.append(f"prompt against prefix: prompt tuning took {ratio:.2f} times as long a step, evaluations included")
     changed = [each.arm for each in compared if not each.base_unchanged]
     if compared:
         kept = f"all but {', '.join(changed)}" if changed else "all arms"
@@ -103,6 +111,11 @@ def picture(task: TaskParams, compared: Sequence[Compared], to: Path) -> None:
     part = to.with_name(f".{to.name}")
     figure.savefig(part, dpi=120, format="png")
     part.replace(to)
+
+
+def _cell(value: object) -> str:
+    """A value as it may stand in a Markdown table."""
+    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _size(count: int) -> str:

@@ -7,6 +7,7 @@ it lacks.
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from pydantic import TypeAdapter
 
 from components.data import read_examples
 from components.errors import NotFound
@@ -93,23 +95,25 @@ def ask_untrained(comparison: Comparison) -> None:
 
 @step(name="train an arm")
 def train_arm(comparison: Comparison, arm: str) -> None:
-    """One arm, unless an earlier try came to its end."""
+    """One arm, unless an earlier try came to its end; that it cannot be is an end too."""
     from components import comparison as arms
 
     file = _file(comparison, arm)
     if file.exists():
         return
     base, examples = bases.of_job(comparison), read_examples(comparison.examples_folder)
-    found = arms.trained(base, comparison.base_folder, arm, comparison.params, examples)
+    found = arms.tried(base, comparison.base_folder, arm, comparison.params, examples)
     write_text(file, found.model_dump_json(indent=1))
 
 
 @network_step("show the comparison")
 def show(comparison: Comparison, run: str) -> Shown:
     """Table, page and picture; in MLflow, on the run's page in Prefect, and in a folder here."""
-    from components.comparison import Compared
+    from components.comparison import Compared, Failed
 
-    compared = [Compared.model_validate_json(_file(comparison, name).read_bytes()) for name in comparison.arms]
+    read = TypeAdapter[Compared | Failed](Compared | Failed)
+    arms = [read.validate_json(_file(comparison, name).read_bytes()) for name in comparison.arms]
+    compared = [each for each in arms if isinstance(each, Compared)]
     machine = machine_of(bases.of_job(comparison))
     rows = read_examples(comparison.examples_folder).splits
     facts = {
@@ -121,14 +125,12 @@ def show(comparison: Comparison, run: str) -> Shown:
         "machine": f"{machine.processor}, {machine.threads} threads",
         "libraries": ", ".join(f"{name} {number}" for name, number in {**libraries(), "peft": version("peft")}.items()),
     }
-    table = compare_page.rows(comparison.params, compared)
-    text = compare_page.page(comparison.task, comparison.params, compared, facts)
+    table = compare_page.rows(comparison.params, arms)
+    text = compare_page.page(comparison.task, comparison.params, arms, facts)
     page, data = comparison.kept / "compare.md", comparison.kept / "compare.json"
     compare_page.picture(comparison.params, compared, comparison.kept / "compare.png")
     write_text(page, text)
-    write_text(
-        data, json.dumps({"facts": facts, "arms": [each.model_dump(mode="json") for each in compared]}, indent=1)
-    )
+    write_text(data, json.dumps({"facts": facts, "arms": [each.model_dump(mode="json") for each in arms]}, indent=1))
     store = Store()
     store.log_files(run, [page, data, comparison.kept / "compare.png"], "compare")
     metrics = [(f"{each.arm}/{name}", value, 0) for each in compared for name, value in each.scored.metrics.items()]
@@ -136,6 +138,7 @@ def show(comparison: Comparison, run: str) -> Shown:
     with unharmed("the comparison's page"):  # MLflow has it all
         create_table_artifact(table, key=f"compare-{comparison.task}", description=f"{comparison.task}: arms compared")
         create_markdown_artifact(text, key=f"compare-page-{comparison.task}")
+    shutil.rmtree(comparison.folder, ignore_errors=True)  # the rows were placed there; what the arms came to is kept
     return Shown(page=page, rows=table)
 
 

@@ -104,16 +104,18 @@ def bases(root: Path) -> Iterator[Check]:
     except PrefaceError:
         return  # said by the check before this one
     folder = Path(os.environ.get("PREFACE_BASES") or root / "bases")
+    # `preface prepare` makes those in the project's own folder; from there a training takes them elsewhere.
+    made = "preface prepare" if folder == root / "bases" else "preface retrain TASK"
     for name, base in declared.items():
         if not (folder / name).exists():
-            yield Check(f"base {name}", "warn", f"not in {folder} yet", "preface prepare")
+            yield Check(f"base {name}", "warn", f"not in {folder} yet", made)
             continue
         try:
             yield Check(f"base {name}", "ok", f"hash {require(folder / name, base.hash).value[:12]} as pinned")
         except BaseMismatch as error:
-            yield Check(f"base {name}", "fail", str(error), f"rm -r {folder / name} && preface prepare")
+            yield Check(f"base {name}", "fail", str(error), f"rm -r {folder / name} && {made}")
         except PrefaceError as error:
-            yield Check(f"base {name}", "fail", str(error), "preface prepare")
+            yield Check(f"base {name}", "fail", str(error), made)
 
 
 def tracking_store(uri: str) -> Check:

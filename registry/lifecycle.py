@@ -247,7 +247,11 @@ def _whereabouts(version: Version) -> str:
 
     bases = bases_folder(Path.cwd())
     found = find(bases, version.tag("base_hash"), version.tag("base"))
-    return f" (its base is here: {found})" if found else f" (its base is not in {bases}; `preface prepare` makes it)"
+    return (
+        f" (its base is here: {found})"
+        if found
+        else f" (its base is not in {bases}; `preface prepare` or the next training makes it)"
+    )
 
 
 def git_commit(folder: Path | None = None) -> str:

@@ -20,7 +20,7 @@ from components import base_model, params
 from components.base_hash import hash_base
 from components.base_model import bases_folder, load, materialise, pick_dtype
 from components.base_support import KVShape
-from components.errors import BaseError, BaseMismatch, SourceError, UnsupportedBase
+from components.errors import BaseError, BaseMismatch, PrefaceError, SourceError, UnsupportedBase
 from components.params import BaseParams
 
 
@@ -49,6 +49,19 @@ def test_a_folder_of_the_hubs_form_is_taken_as_it_is(folder: Path, tmp_path: Pat
         path.name: path.read_bytes() for path in folder.iterdir()
     }
     assert names(to.parent) <= {"tiny", ".tiny.weights.json"}
+
+
+def test_a_base_that_lies_elsewhere_already_is_copied_and_not_fetched(folder: Path, tmp_path: Path) -> None:
+    others, to = tmp_path / "elsewhere", tmp_path / "bases" / "tiny"
+    shutil.copytree(folder, others / "under-another-name")
+    gone = pinned(folder).model_copy(update={"source": str(tmp_path / "gone")})
+
+    assert materialise("tiny", gone, to, others=others).value == gone.hash
+    assert names(to) == names(folder)
+
+    with pytest.raises(PrefaceError, match="gone"):  # another one is not taken
+        materialise("tiny", gone.model_copy(update={"hash": "0" * 64}), to, others=others)
+    assert hash_base(to).value == gone.hash
 
 
 def test_pickles_and_code_stay_where_they_are(folder: Path, tmp_path: Path) -> None:

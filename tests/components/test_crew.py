@@ -20,6 +20,7 @@ from components.data import Example, Examples
 from components.errors import Diverged, TrainingError
 from components.params import DataParams, GateRule, TaskParams
 
+MARK, RUN = "PREFACE_TEST_CREW", str(os.getpid())  # in the environment of what this test started
 LOOP = {"steps": 8, "batch_size": 3, "accumulate": 2, "evaluate_every": 4, "learning_rate": 0.05}
 
 
@@ -80,23 +81,38 @@ def test_two_processes_train_what_one_trains(base: Base, examples: Examples, tmp
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def children() -> list[psutil.Process]:
-    return [each for each in psutil.Process(os.getpid()).children(recursive=True) if "crew_work" in str(each.cmdline())]
+def workers() -> list[psutil.Process]:
+    """The processes that train, wherever in the machine they are; the launcher is none of them."""
+    found = []
+    for each in psutil.process_iter(["cmdline", "environ"]):
+        line, own = each.info["cmdline"] or [], each.info["environ"] or {}
+        if "components.crew_work" in line and "accelerate.commands.launch" not in line and own.get(MARK) == RUN:
+            found.append(each)
+    return found
 
 
-def test_whoever_watches_can_stop_them_all(base: Base, examples: Examples) -> None:
+def test_whoever_watches_can_stop_them_all(base: Base, examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MARK, RUN)
+
     def stop(_: dict[str, float], step: int) -> None:
         if step == 1:
-            assert len(children()) >= 2
+            assert sorted(int(each.environ()["RANK"]) for each in workers()) == [0, 1]
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train_adapter(base, "film", task(2, steps=100_000), "prefix", examples, None, stop)
 
     deadline = time.monotonic() + 20
-    while children() and time.monotonic() < deadline:
+    while workers() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert children() == []
+    assert workers() == []
+
+
+def test_what_befalls_one_process_alone_is_told_as_it_is(base: Base, examples: Examples, tmp_path: Path) -> None:
+    """Only the first writes the checkpoint, and the other would wait for it for ever."""
+    (tmp_path / "folder").write_text("is a file", encoding="utf-8")
+    with pytest.raises(TrainingError, match="could not be written at step 4"):
+        train_adapter(base, "film", task(2), "prefix", examples, tmp_path / "folder" / "checkpoint.safetensors")
 
 
 @pytest.mark.slow

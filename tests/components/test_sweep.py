@@ -70,6 +70,8 @@ def examples() -> Examples:
         ({"prompt": {"init": ["text", "texts"]}}, "sweep.prompt.init cannot be 'texts'"),
         ({"prefix": {"training": {"learning_rate": {"low": 1, "high": 1000}}}}, "cannot be 1000.*less than or equal"),
         ({"trials": 1, "prefix": {"virtual_tokens": [1, 2]}}, "trials"),
+        ({"prefix": {"layers": [1, 2], "init": ["text", "random"]}}, "'init': 'random'.* together: .*layers is"),
+        ({"prompt": {"frozen_first": [False, True], "virtual_tokens": [1, 8]}}, "together: .*frozen_first leaves"),
     ],
 )
 def test_a_space_that_cannot_be_tried_is_refused_at_once(given: dict[str, Any], message: str | None) -> None:

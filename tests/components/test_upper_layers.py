@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,17 @@ def task(**prefix: object) -> TaskParams:
 
 def above(base: Base, prefix: KVPrefix) -> UpperLayers:
     return UpperLayers.above(base, 1, prefix, [row.ids for row in ROWS])
+
+
+def test_a_disk_without_room_for_what_is_kept_is_told(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not by the signal that a write into a map of a full disk is."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(upper_layers.os, "posix_fallocate", full)
+    with pytest.raises(TrainingError, match=r"has no room for .* set TMPDIR"):
+        above(base, build(base, task(), "prefix").prefix(base))
 
 
 @pytest.mark.parametrize("room", ["for all", "for some", "for none"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from components import comparison
-from components.errors import NotFound
+from components.errors import NotFound, UnsupportedBase
 from flows import comparing
 
 pytestmark = pytest.mark.flow
@@ -21,6 +21,7 @@ def test_arms_are_set_beside_each_other(project: Project, monkeypatch: pytest.Mo
 
     assert [row["arm"] for row in shown.rows] == ARMS
     assert [row["base weights"] for row in shown.rows] == ["unchanged"] * 3
+    assert project.kept() == set(), "rows that were placed for it are gone"
     folder = shown.page.parent
     assert {"compare.md", "compare.json", "compare.png", "prefix.json", "lora.json", "hard_prompt.json"} <= {
         path.name for path in folder.iterdir()
@@ -40,6 +41,24 @@ def test_arms_are_set_beside_each_other(project: Project, monkeypatch: pytest.Mo
     monkeypatch.setattr(comparison, "trained", lambda *_: pytest.fail("it trained"))
     monkeypatch.setattr(comparison, "untrained", lambda *_: pytest.fail("it asked"))
     assert comparing.run(project.root, "film", ["prefix", "lora"]).rows == shown.rows[1:]
+
+
+def test_an_arm_that_the_base_cannot_have_leaves_the_others_theirs(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says why; asked again it is not tried again. Settings of the task alone are no reason."""
+    project.change("tasks.film.prefix.init", "random")
+
+    def none(*_: Any) -> None:
+        raise UnsupportedBase("it has no such module")
+
+    monkeypatch.setattr(comparison, "change", none)
+
+    for _ in range(2):
+        lora, upper = comparing.run(project.root, "film", ["upper_prefix", "lora"]).rows[::-1]
+        assert (lora["arm"], lora["choice"]) == ("lora", "it has no such module")
+        assert upper["arm"] == "upper_prefix"
+        assert upper["training"] != "-"
 
 
 def test_a_comparison_that_was_stopped_goes_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

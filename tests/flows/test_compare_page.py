@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.comparison import Compared
+from components.comparison import Compared, Failed
 from components.evaluation import score
 from components.params import TaskParams
 from flows import compare_page
@@ -45,6 +45,18 @@ def test_each_claim_has_the_figures_of_its_arms(asked: TaskParams) -> None:
     assert "all but full left its weights" in base
     page = compare_page.page("film", asked, compared, {"date": "today"})
     assert all(f"- {claim}" in page for claim in (prompt, prefix, speed, base))
+
+
+def test_an_arm_that_cannot_be_has_a_row_that_says_why(asked: TaskParams) -> None:
+    arms = [arm("prefix", choice="one|two\nlines"), Failed(arm="upper_prefix", where="above", fault="no such layer")]
+
+    there, missing = compare_page.rows(asked, arms)
+
+    assert list(there) == list(missing)
+    assert (missing["accuracy"], missing["choice"]) == ("-", "no such layer")
+    lines = compare_page.page("film", asked, arms, {}).splitlines()
+    assert any(line.startswith("| upper_prefix | above | - |") and line.endswith("| no such layer |") for line in lines)
+    assert any(line.endswith("| one\\|two lines |") for line in lines)
 
 
 def test_of_arms_that_are_not_there_nothing_is_said(asked: TaskParams) -> None:
