@@ -24,7 +24,7 @@ setup: $(STAMP)  ## install everything into .venv (done by itself when missing o
 
 # The same two install lines stand in the Dockerfile; a test compares them.
 $(STAMP): requirements.lock pyproject.toml
-	@echo "Setting up $(VENV) (about 2.5 GB, some minutes the first time)"
+	@echo "Setting up $(VENV) (2.5 GB with a CPU build of torch, some 5 more with the default one; minutes the first time)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -38,6 +38,7 @@ demo-all: $(STAMP)  ## the same for all three tasks
 	$(BIN)/preface demo movie-sentiment news-topic paper-outcome
 
 test: $(STAMP)  ## lint, types, unit and flow tiers
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

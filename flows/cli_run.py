@@ -87,7 +87,7 @@ def rebase(base: str | None, undo: bool, pattern: str, reason: str, pool: str, a
 
     \b
     Example:
-        preface rebase --to qwen3-0.6b --tasks "shop-*"
+        preface rebase --to qwen3-06b --tasks "shop-*"
         preface rebase --undo --tasks shop-reviews --reason "worse on short reviews"
     """
     if undo == (base is not None) or undo != bool(reason.strip()):

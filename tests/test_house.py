@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from components import params
 from flows.cli import preface
 
 ROOT = Path(__file__).parent.parent
@@ -117,6 +120,25 @@ def test_ci_runs_what_the_readme_says() -> None:
     steps = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if not line.startswith("#")]
 
     assert steps[-1] == "make test"
+
+
+def test_what_the_readme_says_to_write_into_params_yaml_can_be_written_there(tmp_path: Path) -> None:
+    blocks = [yaml.safe_load(text) for text in re.findall(r"^```yaml\n(.*?)^```", README.read_text(), re.M | re.S)]
+    whole = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    task: dict[str, Any] = {}
+    for block in blocks:
+        if "bases" in block:
+            whole["bases"] |= block["bases"]
+            continue
+        [(name, more)] = block.items() if len(block) == 1 else [("shop-reviews", block)]
+        task |= more
+        whole["tasks"][name] = dict(task)
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
+        params.load(tmp_path / "params.yaml")
+
+    assert len(blocks) >= 4
+    assert len(whole["bases"]) > 1
+    assert {"method", "sweep", "schedule", "promotion"} <= task.keys()
 
 
 def test_the_readme_names_every_command_and_no_target_that_is_not() -> None:
