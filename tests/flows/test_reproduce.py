@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from components import adapter_training, training
 from components.errors import ArtifactError, BaseError, DataError, PrefaceError
+from components.fingerprint import RECIPE
 from flows import candidate, cli_check, reproduce
 from flows.reproduction import Fact, Metric, Reproduction
 from registry import artifact, checks
@@ -141,7 +142,7 @@ def test_a_base_that_is_not_here_is_named(trained: Project, away: Any) -> None:
 def test_another_recipe_is_refused_with_the_commit(trained: Project, says: Any) -> None:
     says(recipe=7)
 
-    with pytest.raises(PrefaceError, match=r"recipe 7, this code's is 2 .* out git commit [0-9a-f]{40}"):
+    with pytest.raises(PrefaceError, match=rf"recipe 7, this code's is {RECIPE} .* out git commit [0-9a-f]{{40}}"):
         reproduce.run(trained.root, "film@1")
 
 
