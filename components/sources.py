@@ -208,10 +208,8 @@ def _s3(source: str) -> Iterator[Any]:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, NoCredentialsError
 
-    said = {
-        "AWS_MAX_ATTEMPTS",
-        "AWS_RETRY_MODE",
-    } & os.environ.keys()  # boto3 reads them, and what a client is told wins
+    # boto3 reads these itself, but what a client is told wins over them.
+    said = {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & os.environ.keys()
     retries = None if said else {"total_max_attempts": _TRIES, "mode": "standard"}
     try:
         yield boto3.client("s3", config=Config(connect_timeout=5, read_timeout=_TIMEOUT, retries=retries))

@@ -48,6 +48,20 @@ def test_a_fault_that_passes_is_outlived(source: str, fault: int | str, faulty_s
 
 
 @pytest.mark.usefixtures("quick_retries")
+def test_how_often_a_request_is_tried_is_boto3_s_own_variable_s_to_say(
+    faulty_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tries, left in (("1", 1), ("2", 0)):
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", tries)
+        monkeypatch.setenv("AWS_RETRY_MODE", "standard")
+        faulty_store.heal()
+        faulty_store.plant(503, "HEAD", "a.tsv", times=2)
+        with pytest.raises(SourceUnavailable):
+            resolve(FILE)
+        assert faulty_store.faults[0].times == left
+
+
+@pytest.mark.usefixtures("quick_retries")
 @EITHER
 @pytest.mark.parametrize("fault", [503, "cut"])
 def test_a_lasting_fault_is_worth_another_try_and_leaves_what_was_there(
