@@ -135,6 +135,17 @@ class TestBases:
 
         assert result(check) == "fail"
 
+    def test_elsewhere_it_is_a_training_that_makes_it(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And not over one that is there, half or whole."""
+        elsewhere = project / "elsewhere"
+        monkeypatch.setenv("PREFACE_BASES", str(elsewhere))
+        (absent,) = doctor.bases(project)
+        (elsewhere / "tiny").mkdir(parents=True)
+        (half,) = doctor.bases(project)
+
+        assert (result(absent), absent.mend) == ("warn", "preface retrain TASK")
+        assert (result(half), half.mend) == ("fail", f"rm -r {elsewhere / 'tiny'} && preface retrain TASK")
+
 
 class TestStores:
     def test_an_embedded_store_is_left_unmade(self, project: Path) -> None:
