@@ -73,14 +73,15 @@ def main() -> None:
     bench = Bench.of(given.task)
     examples = read_examples(ROOT / "data" / "prepared" / given.task)
 
-    def make(one: Found) -> Found:
+    def make(missing: Sequence[Found]) -> list[Found]:
+        (one,) = missing
         few = some(examples.of("train"), one["rows"], one["seed"], bench.task.data.labels is not None)
         chosen = Examples({**examples.splits, "train": few}, examples.content_hash)
-        made = learned(bench, f"ours:{one['arm']}", one["seed"], chosen)
-        return {"score": made["score"], "best step": made["best step"]}
+        (made,) = learned(bench, f"ours:{one['arm']}", one["seed"], chosen)
+        return [{"score": made["score"], "best step": made["best step"]}]
 
     task = {"task": given.task}
-    wanted = [task | {"arm": a, "rows": n, "seed": s} for s in given.seeds for n in given.rows for a in given.arms]
+    wanted = [[task | {"arm": a, "rows": n, "seed": s}] for s in given.seeds for n in given.rows for a in given.arms]
     said = {"split": "test", "dtype": str(bench.base.dtype)}
     found = [one for one in gathered(KEPT, said, wanted, make) if one["task"] == given.task]
     for one in quality.kept(quality.KEPT):

@@ -30,7 +30,7 @@ from typing import Any
 
 from benchmarks import tiny_project
 from components.machine import CPUINFO, cpu_kind
-from flows import places, services
+from flows import places, service_list, services
 
 RESULTS = Path(__file__).parent / "results" / "fleet.json"
 WORKERS = 2
@@ -40,14 +40,14 @@ WORKERS = 2
 def two_workers(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """A kept station, which is a server and a worker, and one worker more; the API's address and their environment."""
     port, folder = services.free_port(), root / places.STATION
-    api = f"http://{services.HOST}:{port}/api"
+    api = f"http://{service_list.HOST}:{port}/api"
     own = tiny_project.environment(root, OMP_NUM_THREADS="1")
     first = ["-m", "flows.cli", "schedule", "--port", str(port)]
     second = ["-m", "prefect", "worker", "start", "--pool", "preface", "--limit", "1"]
     started = [_start(root, own, "station", first)]
     try:
         deadline = time.monotonic() + 300
-        while "Worker" not in dict(services.alive(folder)):
+        while "Worker" not in dict(service_list.alive(folder)):
             if time.monotonic() > deadline or started[0].poll() is not None:
                 raise SystemExit((root / "station.log").read_text())
             time.sleep(0.3)
@@ -56,9 +56,9 @@ def two_workers(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield api, own
     finally:
         for process in reversed(started):
-            services.stop(process.pid)
+            service_list.stop(process.pid)
             process.wait()
-        services.stop_all(folder)
+        service_list.stop_all(folder)
 
 
 def _start(root: Path, own: dict[str, str], name: str, command: list[str]) -> subprocess.Popen[bytes]:

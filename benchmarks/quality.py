@@ -4,10 +4,10 @@
 
 An arm is who trains, the method, and settings other than params.yaml's: ``ours:prefix``, ``peft:prefix``, ``full``.
 PEFT begins from the task's text by its own functions and trains by transformers' Trainer, with our learning rate, steps
-and rows a step. On both sides the state with the best validation loss is asked the test rows, once. To choose settings
-by there are ``--split beyond``, rows that the training split's limit left out, and ``--split validation``. What is
-found is kept in benchmarks/results/quality.json as it comes, and what is there is not trained again; two processes with
-other seeds may fill it together.
+and rows a step. On both sides the state with the best validation loss is asked the rows of a split, once: of
+``--split test``, or, to choose settings by, of ``validation`` and of ``beyond``, rows that the training split's limit
+left out. Several splits may be named; the table is of the first. What is found is kept in
+benchmarks/results/quality.json as it comes, and what is there is not trained again; two processes may fill it together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from benchmarks.time_to_accuracy import by_peft, settings_of
 from benchmarks.train import LIBRARIES, RESULTS, ROOT, Bench
 from components import comparison
 from components.adapter_training import train_adapter
-from components.data import Examples, prepare, read_examples
+from components.data import Example, Examples, prepare, read_examples
 from components.evaluation import Scored, leading_metric, mean_interval, score
 from components.inference import answer, from_artifact
 from components.params import MethodName, TaskParams
@@ -42,15 +42,20 @@ KEPT = RESULTS.with_name("quality.json")
 BEYOND = 3000  # so many other rows, whose standard error is half a point where nine of ten are right
 ARMS = ("ours:prompt", "peft:prompt", "ours:prefix", "peft:prefix", "full")
 Found = dict[str, Any]
+Asked = Split | Literal["beyond"]
 
 
-def learned(bench: Bench, arm: str, seed: int, examples: Examples, split: Split = "test") -> Found:
-    """What one arm scores, and the score of each row of the split."""
+def learned(bench: Bench, arm: str, seed: int, examples: Examples, splits: Sequence[Asked] = ("test",)) -> list[Found]:
+    """What one arm scores on each split, and the score of each row."""
     who, _, rest = arm.partition(":")
     if who == "full":
         task = settings_of(bench.task, "prefix", "", seed)
-        made = comparison.trained(bench.base, bench.folder, "full", task, examples, split)
-        return _told(task, made.scored, None, made.validation_loss or 0.0)
+        found = []
+        for split in splits:  # trained anew for each: what is compared answers one
+            others = Examples({**examples.splits, "test": asked(bench, examples, split)}, examples.content_hash)
+            made = comparison.trained(bench.base, bench.folder, "full", task, others)
+            found.append(_told(task, made.scored, None, made.validation_loss or 0.0))
+        return found
     kind, _, own = rest.partition(",")
     method: MethodName = "prompt" if kind == "prompt" else "prefix"
     task = settings_of(bench.task, method, own, seed)
@@ -59,11 +64,13 @@ def learned(bench: Bench, arm: str, seed: int, examples: Examples, split: Split 
         best, loss, table = trained.best_step, trained.best_loss, trained.table
     else:
         best, loss, table = _by_peft(bench, task, method)
-    test = examples.of(split)
-    prefix = from_artifact(bench.base, method, table)
-    said = answer(bench.base, prefix, wording(task), [row.text for row in test], task.max_new_tokens)
-    labels = list(task.data.labels) if task.data.labels else None
-    return _told(task, score(said, [row.target for row in test], labels), best, loss)
+    prefix, labels = from_artifact(bench.base, method, table), list(task.data.labels) if task.data.labels else None
+    found = []
+    for split in splits:
+        rows = asked(bench, examples, split)
+        said = answer(bench.base, prefix, wording(task), [row.text for row in rows], task.max_new_tokens)
+        found.append(_told(task, score(said, [row.target for row in rows], labels), best, loss))
+    return found
 
 
 def _by_peft(bench: Bench, task: TaskParams, method: MethodName) -> tuple[int, float, torch.Tensor]:
@@ -88,14 +95,22 @@ def _told(task: TaskParams, scored: Scored, step: int | None, loss: float) -> Fo
     }  # fmt: skip
 
 
-def gathered(file: Path, said: Found, wanted: Sequence[Found], make: Callable[[Found], Found]) -> list[Found]:
-    """What is wanted with what is made of it; kept as it comes, so that an interrupted benchmark goes on."""
+def gathered(
+    file: Path, said: Found, wanted: Sequence[Sequence[Found]], make: Callable[[Sequence[Found]], Sequence[Found]]
+) -> list[Found]:
+    """What is wanted with what is made of it; kept as it comes, so that an interrupted benchmark goes on.
+
+    Args:
+        wanted: what one training makes, for each training; what of it is there already is not made again.
+    """
     for each in wanted:
-        if not any(each.items() <= one.items() for one in kept(file)):
-            made = each | make(each)
-            print(json.dumps({name: value for name, value in made.items() if name != "rows"}), file=sys.stderr)
+        missing = [one for one in each if not any(one.items() <= old.items() for old in kept(file))]
+        if missing:
+            made = [one | new for one, new in zip(missing, make(missing), strict=True)]
+            for one in made:
+                print(json.dumps({name: value for name, value in one.items() if name != "rows"}), file=sys.stderr)
             with FileLock(f"{tempfile.gettempdir()}/{file.name}.lock"):
-                tell(said | {"found": [*kept(file), made]}, file, LIBRARIES)
+                tell(said | {"found": [*kept(file), *made]}, file, LIBRARIES)
     return kept(file)
 
 
@@ -104,23 +119,21 @@ def kept(file: Path) -> list[Found]:
     return found
 
 
-def beyond(bench: Bench, examples: Examples) -> Examples:
-    """The examples with other test rows: the first of the training split that its limit left out."""
+def asked(bench: Bench, examples: Examples, split: Asked) -> Sequence[Example]:
+    """The rows of a split of the examples, or of ``beyond``: the first of those that the training limit left out."""
+    if split != "beyond":
+        return examples.of(split)
     whole = bench.task.model_dump()
     whole["data"]["limit"] = {}
+    raw, words, context = ROOT / "data" / "raw" / bench.name, bench.folder / "tokenizer.json", bench.base.shape.context
     with tempfile.TemporaryDirectory() as room:
-        raw, words, context = (
-            ROOT / "data" / "raw" / bench.name,
-            bench.folder / "tokenizer.json",
-            bench.base.shape.context,
-        )
         prepare(bench.name, bench.task.model_validate(whole), raw, words, context, Path(room))
         train = read_examples(Path(room)).of("train")
-    known = {row.id for split in examples.splits.values() for row in split}
+    known = {row.id for rows in examples.splits.values() for row in rows}
     others = [row for row in train if row.id not in known][:BEYOND]
     if not others:
         sys.exit(f"{bench.name} has no training rows beyond those that it trains on; take --split validation")
-    return Examples({**examples.splits, "test": others}, examples.content_hash)
+    return others
 
 
 def ahead(ours: Sequence[Found], others: Sequence[Found]) -> str:
@@ -154,20 +167,18 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["movie-sentiment", "news-topic", "paper-outcome"])
     parser.add_argument("--arms", nargs="+", default=ARMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--split", choices=["test", "validation", "beyond"], default="test")
+    parser.add_argument("--split", nargs="+", choices=["test", "validation", "beyond"], default=["test"])
     given = parser.parse_args()
-    asked = {"split": given.split}
-    wanted = [asked | {"task": t, "arm": a, "seed": s} for t in given.tasks for s in given.seeds for a in given.arms]
+    trainings = [{"task": t, "arm": a, "seed": s} for t in given.tasks for s in given.seeds for a in given.arms]
 
-    def make(one: Found) -> Found:
+    def make(missing: Sequence[Found]) -> list[Found]:
+        one, splits = missing[0], [each["split"] for each in missing]
         bench = Bench.of(one["task"])  # anew for each arm: PEFT puts modules of its own into the model
-        examples = read_examples(ROOT / "data" / "prepared" / one["task"])
-        if given.split == "beyond":
-            return learned(bench, one["arm"], one["seed"], beyond(bench, examples))
-        return learned(bench, one["arm"], one["seed"], examples, given.split)
+        return learned(bench, one["arm"], one["seed"], read_examples(ROOT / "data" / "prepared" / one["task"]), splits)
 
+    wanted = [[one | {"split": split} for split in given.split] for one in trainings]
     found = gathered(KEPT, {}, wanted, make)
-    print(table([one for one in found if one["split"] == given.split]))
+    print(table([one for one in found if one["split"] == given.split[0]]))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def lean(base: Base) -> Iterator[None]:
     """
     if base.model not in _found:
         _found[base.model] = [(part, form) for part in _parts(base) for form in _forms(part)]
-    parts = _found[base.model]
+    # A forward of a part's own is somebody's hook, who takes it off again.
+    parts = [(part, form) for part, form in _found[base.model] if "forward" not in part.__dict__]
     for part, form in parts:
         part.__dict__["forward"] = partial(form, part)
     try:

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from components.errors import ParamsError
+from flows import service_list
 
 # No hub is asked, no usage figures are sent, no pickle is read. HF_HUB_OFFLINE=0 before a command lets hf:// through.
 SWITCHES = {
@@ -37,10 +38,8 @@ def find_root(start: Path) -> Path:
 
 def station_url(root: Path) -> str:
     """The address of the Prefect server that `preface schedule` or `make up` keeps here; empty if none answers."""
-    from flows import services
-
-    port = services.port_of(root / STATION, "Prefect")
-    return f"http://{services.HOST}:{port}/api" if port else ""
+    port = service_list.port_of(root / STATION, "Prefect")
+    return f"http://{service_list.HOST}:{port}/api" if port else ""
 
 
 def enter(start: Path | None = None) -> Path:

@@ -6,7 +6,6 @@ fail for a moment is started again.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -20,17 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
-
 from components.errors import SetupError, Stopped
+from flows.service_list import HOST, STOP_SECONDS, forget, listening, note, stop
 
-HOST = "127.0.0.1"
-STOP_SECONDS = 10.0
 START_SECONDS = 180.0
 RESTART_SECONDS = 5.0
 LOOK_SECONDS = 0.3
-GONE = 0.0  # when a process began that is not there any more
-LIST, ITSELF = "services.json", "itself"
 READY = "everything runs; Ctrl-C stops it"
 T = TypeVar("T")
 
@@ -58,15 +52,14 @@ class Service:
     @property
     def answers(self) -> bool:
         """Whether something listens on its port."""
-        with socket.socket() as probe:
-            return self.port is not None and probe.connect_ex((HOST, self.port)) == 0
+        return listening(self.port)
 
 
 def serve(services: Sequence[Service], folder: Path, tick: Callable[[], None] = lambda: None) -> None:
     """Start every service, say where it is once it answers, and stop them all on Ctrl-C or when one ends by itself.
 
     Args:
-        folder: where each one's log goes, and the list of processes by which ``stop_all`` finds them.
+        folder: where each one's log goes, and the list by which others find them (``flows.service_list``).
         tick: called all the time once everything runs; what it raises ends everything too.
     """
     try:
@@ -141,11 +134,11 @@ def kept(services: Sequence[Service], folder: Path) -> Iterator[Callable[[], Non
                 del ended[service]
                 former.append(process.pid)
                 running[service] = _start(service, folder)
-                _note(running, folder)
+                _noted(running, folder)
 
     with _signals():
         try:
-            _note(running, folder)
+            _noted(running, folder)
             say("starting " + " and ".join(service.name for service in services) + " ...")
             _start_all(services, running, folder)
             yield look
@@ -156,7 +149,7 @@ def kept(services: Sequence[Service], folder: Path) -> Iterator[Callable[[], Non
                 process.wait()
             for group in former:
                 stop(group)
-            (folder / LIST).unlink(missing_ok=True)
+            forget(folder)
 
 
 def _start_all(services: Sequence[Service], running: dict[Service, subprocess.Popen[bytes]], folder: Path) -> None:
@@ -169,7 +162,7 @@ def _start_all(services: Sequence[Service], running: dict[Service, subprocess.Po
                 waiting.remove(service)
                 service.first()
                 running[service] = _start(service, folder)
-                _note(running, folder)
+                _noted(running, folder)
                 if service.port is not None:
                     pending.append(service)
         for service in list(pending):
@@ -201,78 +194,8 @@ def _start(service: Service, folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def stop(pid: int) -> None:
-    """End a process that leads a session, kindly first, and then whatever is left of what it started."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(pid, kind)
-            _wait(pid, STOP_SECONDS)
-        except (ProcessLookupError, TimeoutError):
-            continue
-
-
-def _wait(pid: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return
-        time.sleep(0.1)
-    raise TimeoutError
-
-
-# --- by which others find them ----------------------------------------------------------------------------------------
-
-
-def _note(running: Mapping[Service, subprocess.Popen[bytes]], folder: Path) -> None:
-    """Who was started, told apart from whoever may have the number later by when it began."""
-    found: list[tuple[str, int, int | None]] = [(ITSELF, os.getpid(), None)]
-    found += [(service.name, process.pid, service.port) for service, process in running.items()]
-    said = [{"name": name, "pid": pid, "port": port, "began": _began(pid)} for name, pid, port in found]
-    file = folder / LIST
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(said, indent=1), encoding="utf-8")
-    part.replace(file)
-
-
-def _began(pid: int) -> float:
-    try:
-        process = psutil.Process(pid)
-        return GONE if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
-        return GONE
-
-
-def alive(folder: Path) -> list[tuple[str, int]]:
-    """Name and pid of what ``serve`` started here and still runs, itself first."""
-    try:
-        said = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        return [(one["name"], one["pid"]) for one in said if _began(one["pid"]) == one["began"] != GONE]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-def port_of(folder: Path, name: str) -> int | None:
-    """Where a service that ``serve`` started here answers; None if it does not run any more, or not yet."""
-    try:
-        said = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        [one] = [one for one in said if one["name"] == name and _began(one["pid"]) == one["began"] != GONE]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return int(one["port"]) if Service(name, one["port"], ()).answers else None
-
-
-def stop_all(folder: Path) -> list[str]:
-    """Stop exactly what ``serve`` started here, also where it was killed itself; the names of what was stopped."""
-    found = alive(folder)
-    for name, pid in found:
-        if name == ITSELF:
-            os.kill(pid, signal.SIGTERM)
-            _wait(pid, STOP_SECONDS * 2 * len(found))
-    for name, pid in reversed(alive(folder)):  # as ``kept`` does it
-        if name != ITSELF:
-            stop(pid)
-    (folder / LIST).unlink(missing_ok=True)
-    return [name for name, _ in found if name != ITSELF]
+def _noted(running: Mapping[Service, subprocess.Popen[bytes]], folder: Path) -> None:
+    note([(service.name, process.pid, service.port) for service, process in running.items()], folder)
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from typing import TypeVar
 
 from components import params as params_file
 from components.errors import ParamsError, PrefaceError, SetupError
-from flows import places, services, ui
-from flows.services import HOST, Service
+from flows import places, service_list, services, ui
+from flows.service_list import HOST
+from flows.services import Service
 
 SYNC_SECONDS, RESCUE_SECONDS = 2.0, 15.0
 POLL_SECONDS = "2"  # Prefect's own 10 would leave a worker idle for longer than a small run takes
@@ -131,7 +132,7 @@ def around(root: Path, pool: str, at_once: int, work: Callable[[], T]) -> T:
 def _folder(root: Path) -> Path:
     folder = root / places.STATION
     folder.mkdir(parents=True, exist_ok=True)
-    if there := services.alive(folder):
+    if there := service_list.alive(folder):
         raise SetupError(
             f"workers of {root} are kept running already, by the process {there[0][1]} on this machine; end it with"
             " Ctrl-C or `make down`"

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from components.errors import PrefaceError, SetupError
 from flows import places, services
-from flows.services import HOST, Service
+from flows.service_list import HOST
+from flows.services import Service
 from registry import schema
 
 MLFLOW_PORT, PREFECT_PORT = 5000, 4200

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from components.errors import PrefaceError, SetupError
-from flows import places, services
+from flows import places, service_list, services
 
 SECONDS = 240.0
 
@@ -20,12 +20,12 @@ SECONDS = 240.0
 def up(root: Path) -> None:
     """Start everything and wait until it answers."""
     folder = root / places.STATION
-    there = dict(services.alive(folder))
-    if services.ITSELF in there:
+    there = dict(service_list.alive(folder))
+    if service_list.ITSELF in there:
         services.say("running already; `make down` stops it")
         return
     if there:  # what keeps them was killed, and nobody looks after the schedules
-        services.stop_all(folder)
+        service_list.stop_all(folder)
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "station.log"
     with log.open("wb") as out:
@@ -54,7 +54,7 @@ def _until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
         if process.poll() is not None:
             raise SetupError(f"it ended: {said.strip().splitlines()[-1] if said.strip() else 'it said nothing'}")
         if time.monotonic() > deadline:
-            services.stop(process.pid)
+            service_list.stop(process.pid)
             raise SetupError(f"it did not answer within {SECONDS:.0f} s; see {log.parent}")
         time.sleep(0.2)
     return said
@@ -62,7 +62,7 @@ def _until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
 
 def down(root: Path) -> None:
     """Stop what was started, and nothing else."""
-    stopped = services.stop_all(root / places.STATION)
+    stopped = service_list.stop_all(root / places.STATION)
     services.say(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 

@@ -150,3 +150,21 @@ def test_a_base_without_such_parts_is_left_as_it_is(tiny: Callable[..., Base]) -
 
     with lean(base):
         assert not any("forward" in vars(part) for part in base.model.modules())
+
+
+def test_a_hook_that_somebody_put_on_a_part_stays(tiny: Callable[..., Base]) -> None:
+    base = tiny()
+    layer: Any = next(part for part in base.model.base_model.children() if isinstance(part, nn.ModuleList))[0]
+    gradient_of(base, lean)  # the parts are known by now
+    own, calls = layer.mlp.forward, list[int]()
+
+    def hook(hidden: Tensor) -> Any:
+        calls.append(len(hidden))
+        return own(hidden)
+
+    layer.mlp.forward = hook
+
+    gradient_of(base, lean)
+
+    assert calls == [1, len(ROWS)]  # of the virtual tokens, and of the rows
+    assert layer.mlp.forward is hook

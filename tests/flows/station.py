@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import places, services
+from flows import places, service_list
 
 SECONDS = 120
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -132,9 +132,9 @@ def keeping(project: Any, port: int, *options: str) -> Iterator[Station]:
     with (station.root / "said.log").open("wb") as out:
         process = subprocess.Popen(command, cwd=station.root, stdout=out, stderr=out, env=station.environment)
     try:
-        station.awaited(lambda: "Worker" in {name for name, _ in services.alive(station.folder)} or process.poll())
+        station.awaited(lambda: "Worker" in {name for name, _ in service_list.alive(station.folder)} or process.poll())
         assert process.poll() is None, station.said()
         yield station
     finally:
-        services.stop_all(station.folder)
+        service_list.stop_all(station.folder)
         process.wait()

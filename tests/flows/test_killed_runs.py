@@ -22,7 +22,7 @@ import psutil
 import pytest
 import yaml
 
-from flows import services
+from flows import service_list
 from registry import look
 from tests.flows import mortal_engine
 from tests.flows.station import ENDED, Station, keeping
@@ -196,7 +196,7 @@ def test_a_run_by_hand_that_is_killed_is_told_and_not_started_again(station: Sta
 
 
 def worker_of(station: Station) -> psutil.Process:
-    pid = station.awaited(lambda: dict(services.alive(station.folder)).get("Worker"))
+    pid = station.awaited(lambda: dict(service_list.alive(station.folder)).get("Worker"))
     return psutil.Process(pid)
 
 
@@ -209,7 +209,7 @@ def test_a_run_whose_worker_is_killed_and_a_second_of_the_same_end_with_one_vers
     worker = worker_of(station)
     worker.send_signal(signal.SIGKILL)
     again = start(station, orders, task)
-    station.awaited(lambda: dict(services.alive(station.folder)).get("Worker") not in (None, worker.pid))
+    station.awaited(lambda: dict(service_list.alive(station.folder)).get("Worker") not in (None, worker.pid))
 
     assert child.pid != worker.pid
     states = settled(station, [task])[task]

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from components.errors import SetupError, Stopped
-from flows import services
-from flows.services import HOST, Service
+from flows import service_list, services
+from flows.service_list import HOST
+from flows.services import Service
 
 Port = Callable[[], int]
 
@@ -30,7 +31,7 @@ def idle(**options: bool) -> Service:
 
 
 def pid_of(name: str, folder: Path) -> int | None:
-    return dict(services.alive(folder)).get(name)
+    return dict(service_list.alive(folder)).get(name)
 
 
 def awaited(look: Callable[[], object], seconds: float = 30) -> None:
@@ -41,7 +42,7 @@ def awaited(look: Callable[[], object], seconds: float = 30) -> None:
 
 
 def nothing_is_left(folder: Path, *pids: int | None) -> bool:
-    return services.alive(folder) == [] and not any(psutil.pid_exists(pid) for pid in pids if pid)
+    return service_list.alive(folder) == [] and not any(psutil.pid_exists(pid) for pid in pids if pid)
 
 
 def test_while_the_work_is_done_they_run_and_are_looked_after(tmp_path: Path, free_port: Port) -> None:
@@ -52,14 +53,14 @@ def test_while_the_work_is_done_they_run_and_are_looked_after(tmp_path: Path, fr
 
     def work() -> tuple[int | None, int | None]:
         awaited(lambda: ticks[0] > 2)
-        assert services.port_of(tmp_path, "web") == port
+        assert service_list.port_of(tmp_path, "web") == port
         return pid_of("web", tmp_path), pid_of("idle", tmp_path)
 
     pids = services.around([web(port), idle()], tmp_path, tick, work)
 
     assert None not in pids
     assert nothing_is_left(tmp_path, *pids)
-    assert services.port_of(tmp_path, "web") is None
+    assert service_list.port_of(tmp_path, "web") is None
 
 
 def test_one_that_may_fail_is_started_again_and_what_it_had_started_goes_with_the_others(
@@ -135,7 +136,7 @@ def test_a_dead_process_that_nobody_has_asked_for_yet_is_not_alive(tmp_path: Pat
     process = subprocess.Popen([sys.executable, "-c", ""])
     try:
         awaited(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
-        services._note({web(1): process}, tmp_path)
-        assert [name for name, _ in services.alive(tmp_path)] == [services.ITSELF]
+        service_list.note([("web", process.pid, 1)], tmp_path)
+        assert [name for name, _ in service_list.alive(tmp_path)] == [service_list.ITSELF]
     finally:
         process.wait()

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import services
+from flows import service_list
 from registry import look
 from tests.flows.station import Station, keeping
 
@@ -216,10 +216,10 @@ def test_what_a_schedule_trained_is_made_again_with_workspace_and_cache_gone(sta
 
 
 def test_down_stops_all_of_it_and_nothing_else(station: Station) -> None:
-    theirs = [pid for _, pid in services.alive(station.folder)]
+    theirs = [pid for _, pid in service_list.alive(station.folder)]
     assert len(theirs) == 3
 
-    assert sorted(services.stop_all(station.folder)) == ["Prefect", "Worker"]
+    assert sorted(service_list.stop_all(station.folder)) == ["Prefect", "Worker"]
 
     assert [pid for pid in theirs if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
-    assert services.alive(station.folder) == []
+    assert service_list.alive(station.folder) == []

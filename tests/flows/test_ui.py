@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 
 from components.errors import SetupError
-from flows import services, ui
+from flows import service_list, services, ui
 
 EMBEDDED = {"MLFLOW_TRACKING_URI": "sqlite:////project/.preface/mlflow.db"}
 
 
 def serving(name: str, port: int) -> services.Service:
-    return services.Service(name, port, ("-m", "http.server", "--bind", services.HOST, str(port)))
+    return services.Service(name, port, ("-m", "http.server", "--bind", service_list.HOST, str(port)))
 
 
 def answers(page: services.Service) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((services.HOST, page.port)) == 0
+        return probe.connect_ex((service_list.HOST, page.port)) == 0
 
 
 def test_only_embedded_stores_get_a_page() -> None:
@@ -40,7 +40,7 @@ def test_only_embedded_stores_get_a_page() -> None:
 def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, free_port: Callable[[], int]) -> None:
     page, other = serving("one", free_port()), serving("other", free_port())
     with (
-        socket.create_server((services.HOST, other.port)),
+        socket.create_server((service_list.HOST, other.port)),
         pytest.raises(SetupError, match=f"port {other.port} is taken"),
     ):
         services.serve([page, other], tmp_path)
@@ -79,7 +79,7 @@ def test_both_pages_answer_until_they_are_told_to_stop(
         assert running.stdout is not None
         said = [running.stdout.readline() for _ in range(4)]
         assert said[-1] == f"{services.READY}\n"
-        for address in (f"http://{services.HOST}:{mlflow}/", f"http://{services.HOST}:{prefect}/api/health"):
+        for address in (f"http://{service_list.HOST}:{mlflow}/", f"http://{service_list.HOST}:{prefect}/api/health"):
             with urllib.request.urlopen(address, timeout=20) as answer:
                 assert answer.status == 200
     finally:
@@ -90,4 +90,4 @@ def test_both_pages_answer_until_they_are_told_to_stop(
     time.sleep(0.2)
     assert not any(answers(services.Service("gone", port, ())) for port in (mlflow, prefect))
     assert {path.name for path in tmp_path.iterdir()} == {".preface", "params.yaml"}
-    assert not (tmp_path / ".preface" / services.LIST).exists()
+    assert not (tmp_path / ".preface" / service_list.LIST).exists()

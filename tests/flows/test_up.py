@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import places, services, ui
+from flows import places, service_list, ui
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ class Checkout:
     def processes(self) -> list[psutil.Process]:
         """All that runs here: what is listed, and what each of it started."""
         found = {}
-        for _, pid in services.alive(self.folder):
+        for _, pid in service_list.alive(self.folder):
             with suppress(psutil.NoSuchProcess):
                 leader = psutil.Process(pid)
                 found |= {each.pid: each for each in (leader, *leader.children(recursive=True))}
@@ -67,7 +67,7 @@ class Checkout:
         _, left = psutil.wait_procs([each for each in were if lives(each)], timeout=10)
         assert [each.cmdline() for each in left if lives(each)] == []
         assert [port for port in (self.mlflow, self.prefect) if answers(port)] == []
-        assert not (self.folder / services.LIST).exists()
+        assert not (self.folder / service_list.LIST).exists()
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def stranger(checkout: Checkout, free_port: Callable[[], int]) -> Iterator[psuti
     """A server of somebody else's, in the folder where ours work."""
     checkout.folder.mkdir(parents=True)
     port = free_port()
-    command = [sys.executable, "-m", "http.server", "--bind", services.HOST, str(port)]
+    command = [sys.executable, "-m", "http.server", "--bind", service_list.HOST, str(port)]
     with subprocess.Popen(
         command, cwd=checkout.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
@@ -122,7 +122,7 @@ def kill(pid: int) -> None:
 
 def answers(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((services.HOST, port)) == 0
+        return probe.connect_ex((service_list.HOST, port)) == 0
 
 
 def status(address: str) -> int:
@@ -135,18 +135,23 @@ def test_down_stops_just_what_up_started(checkout: Checkout, stranger: psutil.Pr
 
     assert (up.returncode, up.stderr) == (0, ""), up.stderr
     for name, port in (("MLflow", checkout.mlflow), ("Prefect", checkout.prefect)):
-        assert f"{name:8} http://{services.HOST}:{port}" in up.stdout
+        assert f"{name:8} http://{service_list.HOST}:{port}" in up.stdout
     assert "`make down` stops it" in up.stdout
     assert "Ctrl-C" not in up.stdout
-    assert status(f"http://{services.HOST}:{checkout.mlflow}/") == 200
-    assert status(f"http://{services.HOST}:{checkout.prefect}/api/health") == 200
-    assert {name for name, _ in services.alive(checkout.folder)} == {services.ITSELF, "MLflow", "Prefect", "Worker"}
-    were, listed = checkout.processes(), services.alive(checkout.folder)
+    assert status(f"http://{service_list.HOST}:{checkout.mlflow}/") == 200
+    assert status(f"http://{service_list.HOST}:{checkout.prefect}/api/health") == 200
+    assert {name for name, _ in service_list.alive(checkout.folder)} == {
+        service_list.ITSELF,
+        "MLflow",
+        "Prefect",
+        "Worker",
+    }
+    were, listed = checkout.processes(), service_list.alive(checkout.folder)
     assert len(were) >= len(listed) == 4
 
     again = checkout.make("up")
     assert (again.returncode, again.stdout) == (0, "running already; `make down` stops it\n")
-    assert services.alive(checkout.folder) == listed, "the same still run"
+    assert service_list.alive(checkout.folder) == listed, "the same still run"
 
     down = checkout.make("down")
     assert (down.returncode, down.stderr) == (0, "")
@@ -164,8 +169,8 @@ def test_down_stops_what_is_left_where_the_one_that_kept_it_was_killed(
 ) -> None:
     assert checkout.make("up").returncode == 0
     were = checkout.processes()
-    (name, itself), *others = services.alive(checkout.folder)
-    assert name == services.ITSELF
+    (name, itself), *others = service_list.alive(checkout.folder)
+    assert name == service_list.ITSELF
 
     kill(itself)
 
@@ -182,14 +187,14 @@ def test_down_stops_what_is_left_where_the_one_that_kept_it_was_killed(
 @pytest.mark.slow
 def test_up_starts_all_of_it_anew_where_the_one_that_kept_it_was_killed(checkout: Checkout) -> None:
     assert checkout.make("up").returncode == 0
-    were, (_, itself) = checkout.processes(), services.alive(checkout.folder)[0]
+    were, (_, itself) = checkout.processes(), service_list.alive(checkout.folder)[0]
     kill(itself)
 
     up = checkout.make("up")
 
     assert (up.returncode, up.stderr) == (0, ""), up.stderr
-    now = services.alive(checkout.folder)
-    assert {name for name, _ in now} == {services.ITSELF, "MLflow", "Prefect", "Worker"}
+    now = service_list.alive(checkout.folder)
+    assert {name for name, _ in now} == {service_list.ITSELF, "MLflow", "Prefect", "Worker"}
     assert {pid for _, pid in now} & {each.pid for each in were} == set()
     assert [each.cmdline() for each in were if lives(each)] == []
     everything = checkout.processes()
@@ -201,7 +206,7 @@ def test_whoever_has_a_number_out_of_the_list_by_now_is_left_alone(
     checkout: Checkout, stranger: psutil.Process
 ) -> None:
     entry = {"name": "Worker", "pid": stranger.pid, "port": None, "began": stranger.create_time() - 1}
-    listed = checkout.folder / services.LIST
+    listed = checkout.folder / service_list.LIST
     listed.write_text(json.dumps([entry]), encoding="utf-8")
 
     down = checkout.make("down")
@@ -216,7 +221,7 @@ def test_whoever_has_a_number_out_of_the_list_by_now_is_left_alone(
 
 
 def test_up_says_which_port_is_taken_and_leaves_nothing(checkout: Checkout) -> None:
-    with socket.create_server((services.HOST, checkout.prefect)):
+    with socket.create_server((service_list.HOST, checkout.prefect)):
         up = checkout.make("up")
 
     assert (up.returncode, up.stdout) == (1, "")

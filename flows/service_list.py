@@ -1,0 +1,104 @@
+"""What was started here and still runs: a list on disk by which other commands find processes and stop them.
+
+A process is told apart from whoever may have its number later by when it began. It does not know what they are for, nor
+who starts them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+HOST = "127.0.0.1"
+STOP_SECONDS = 10.0
+LIST, ITSELF = "services.json", "itself"
+_GONE = 0.0  # when a process began that is not there any more
+
+
+def note(started: Sequence[tuple[str, int, int | None]], folder: Path) -> None:
+    """Name, pid and port of each that was started, after those of the process that says so."""
+    said = [
+        {"name": name, "pid": pid, "port": port, "began": _began(pid)}
+        for name, pid, port in [(ITSELF, os.getpid(), None), *started]
+    ]
+    file = folder / LIST
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(said, indent=1), encoding="utf-8")
+    part.replace(file)
+
+
+def forget(folder: Path) -> None:
+    (folder / LIST).unlink(missing_ok=True)
+
+
+def alive(folder: Path) -> list[tuple[str, int]]:
+    """Name and pid of what was started here and still runs, itself first."""
+    return [(name, pid) for name, pid, _ in _running(folder)]
+
+
+def port_of(folder: Path, name: str) -> int | None:
+    """Where what was started here under this name answers; None if it does not run any more, or not yet."""
+    ports = [port for one, _, port in _running(folder) if one == name]
+    return ports[0] if len(ports) == 1 and listening(ports[0]) else None
+
+
+def _running(folder: Path) -> list[tuple[str, int, int | None]]:
+    try:
+        said = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        return [(one["name"], one["pid"], one["port"]) for one in said if _began(one["pid"]) == one["began"] != _GONE]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _began(pid: int) -> float:
+    try:
+        process = psutil.Process(pid)
+        return _GONE if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return _GONE
+
+
+def listening(port: int | None) -> bool:
+    """Whether something listens on a port of this machine."""
+    with socket.socket() as probe:
+        return port is not None and probe.connect_ex((HOST, port)) == 0
+
+
+def stop(pid: int) -> None:
+    """End a process that leads a session, kindly first, and then whatever is left of what it started."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(pid, kind)
+            _wait(pid, STOP_SECONDS)
+        except (ProcessLookupError, TimeoutError):
+            continue
+
+
+def stop_all(folder: Path) -> list[str]:
+    """Stop exactly what was started here, also where who started it was killed; the names of what was stopped."""
+    found = alive(folder)
+    for name, pid in found:
+        if name == ITSELF:
+            os.kill(pid, signal.SIGTERM)
+            _wait(pid, STOP_SECONDS * 2 * len(found))
+    for name, pid in reversed(alive(folder)):  # the last one first, as who started them does it
+        if name != ITSELF:
+            stop(pid)
+    forget(folder)
+    return [name for name, _ in found if name != ITSELF]
+
+
+def _wait(pid: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    raise TimeoutError
