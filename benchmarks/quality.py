@@ -3,10 +3,10 @@
     python -m benchmarks.quality --tasks movie-sentiment news-topic --seeds 0 1 2
 
 An arm is who trains, the method, and settings other than params.yaml's: ``ours:prefix``, ``peft:prefix``, ``full``.
-PEFT begins from the task's text by its own functions and trains by transformers' Trainer, with our learning rate, steps
-and rows a step. On both sides the state with the best validation loss is asked the rows of a split, once: of
-``--split test``, or, to choose settings by, of ``validation`` and of ``beyond``, rows that the training split's limit
-left out. Several splits may be named; the table is of the first. What is found is kept in
+PEFT's 20 virtual tokens begin from the task's text by its own functions, and it trains by transformers' Trainer, with
+our learning rate, steps and rows a step. On both sides the state with the best validation loss is asked the rows of a
+split, once: of ``--split test``, or, to choose settings by, of ``validation`` and of ``beyond``, rows that the training
+split's limit left out. Several splits may be named; the table is of the first. What is found is kept in
 benchmarks/results/quality.json as it comes, and what is there is not trained again; two processes may fill it together.
 """
 
@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock
 
 from benchmarks.fleet import tell
-from benchmarks.time_to_accuracy import by_peft, settings_of
+from benchmarks.time_to_accuracy import PEFTS_START, by_peft, settings_of
 from benchmarks.train import LIBRARIES, RESULTS, ROOT, Bench
 from components import comparison
 from components.adapter_training import train_adapter
@@ -58,7 +58,7 @@ def learned(bench: Bench, arm: str, seed: int, examples: Examples, splits: Seque
         return found
     kind, _, own = rest.partition(",")
     method: MethodName = "prompt" if kind == "prompt" else "prefix"
-    task = settings_of(bench.task, method, own, seed)
+    task = settings_of(bench.task, method, own if who == "ours" else PEFTS_START + own, seed)
     if who == "ours":
         trained = train_adapter(bench.base, bench.name, task, method, examples)
         best, loss, table = trained.best_step, trained.best_loss, trained.table

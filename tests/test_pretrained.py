@@ -29,7 +29,7 @@ from components.inference import answer, from_artifact
 from components.kv_prefix import PrefixRows
 from components.methods import build
 from components.methods.text import hard_prompt
-from components.params import MethodName
+from components.params import MethodName, TaskParams
 from components.report import Report, evaluate, wording
 from flows import candidate
 from registry import artifact
@@ -40,6 +40,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).parents[1]
 PARAMS = params.load(ROOT / "params.yaml")
 NAME, TASK = "smollm2-135m", PARAMS.tasks["movie-sentiment"]
+PLAIN = TASK.model_validate(TASK.model_dump() | {"prompt": {}, "prefix": {}})  # 20 tokens of the task's text
 FOLDER = bases_folder(ROOT) / NAME
 METHODS = pytest.mark.parametrize("method", ["prompt", "prefix"])
 
@@ -75,14 +76,14 @@ def examples() -> Examples:
 
 def a_table(base: Base, method: MethodName) -> Tensor:
     """Where training starts, moved about as far as it would move it."""
-    start = build(base, TASK, method).folded()
+    start = build(base, PLAIN, method).folded()
     return start + 0.02 * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
 
 
-def a_draft(base: Base, method: MethodName) -> Draft:
+def a_draft(base: Base, method: MethodName, task: TaskParams = PLAIN) -> Draft:
     """A manifest as long as one from a retraining."""
     shape, found = base.shape, base.hash
-    settings = TASK.settings(method)
+    settings = task.settings(method)
     return Draft(
         task="movie-sentiment",
         method=method,
@@ -102,14 +103,14 @@ def a_draft(base: Base, method: MethodName) -> Draft:
         fingerprint="0" * 64,
         seed=settings.training.seed,
         params={
-            "instruction": TASK.instruction,
-            "data": TASK.data.model_dump(mode="json"),
+            "instruction": task.instruction,
+            "data": task.data.model_dump(mode="json"),
             method: settings.model_dump(mode="json"),
         },
-        template=TASK.template,
-        labels=TASK.data.labels,
-        max_tokens=TASK.data.max_tokens,
-        max_new_tokens=TASK.max_new_tokens,
+        template=task.template,
+        labels=task.data.labels,
+        max_tokens=task.data.max_tokens,
+        max_new_tokens=task.max_new_tokens,
         metrics={"accuracy": 0.9, "macro_f1": 0.9, "f1_negative": 0.9, "f1_positive": 0.9},
         code=CodePin(version="0.1.0", git_commit="0" * 40),
         libraries={"torch": torch.__version__},
@@ -236,7 +237,7 @@ def test_movie_sentiment_trained_again_from_its_manifest_is_the_same_to_the_bit(
 ) -> None:
     """On this machine, by a base that is loaded anew; all else is `preface reproduce` and tested on tiny bases."""
     base = _loaded(None)
-    artifact.write(tmp_path / "adapter", trained("movie-sentiment", method).numpy(), a_draft(base, method))
+    artifact.write(tmp_path / "adapter", trained("movie-sentiment", method).numpy(), a_draft(base, method, TASK))
     before = artifact.read(tmp_path / "adapter")
 
     again = train_adapter(base, "movie-sentiment", candidate.settings(before.manifest), method, examples)
