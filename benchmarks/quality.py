@@ -154,9 +154,9 @@ def table(found: Sequence[Found]) -> str:
             if one["task"] == task:
                 by_arm.setdefault(one["arm"], []).append(one)
         for arm, own in by_arm.items():
-            scores, mine = ", ".join(f"{one['score']:g}" for one in own), arm.startswith("ours:")
-            beside = [by_arm.get(arm.replace("ours:", "peft:")), by_arm.get("full")]
-            leads = [ahead(own, other) if mine and other else "" for other in beside]
+            scores, (who, _, rest) = ", ".join(f"{one['score']:g}" for one in own), arm.partition(":")
+            beside = [by_arm.get(f"peft:{rest.partition(',')[0]}"), by_arm.get("full")]
+            leads = [ahead(own, other) if who == "ours" and other else "" for other in beside]
             mean, loss = (statistics.fmean(one[name] for one in own) for name in ("score", "validation loss"))
             lines.append(f"| {task} | {arm} | {scores} | {mean:.4g} | {loss:.4f} | {leads[0]} | {leads[1]} |")
     return "\n".join(lines)

@@ -52,13 +52,16 @@ def test_each_of_ours_stands_beside_the_same_method_of_peft_and_full_fine_tuning
     lines = quality.table(
         [
             row("ours:prefix", 0, "1 1"),
+            row('ours:prefix,init="text"', 0, "0 1"),
             row("peft:prefix", 0, "1 0"),
             row("peft:prompt", 0, "0 0"),
             row("full", 0, "1 1"),
         ]
     ).splitlines()
 
-    ours = next(line for line in lines if "ours:prefix" in line)
-    assert "+0.5000 [" in ours
-    assert "+0.0000 [" in ours
+    ours, other = (line for line in lines if "ours:prefix" in line)
+    assert "| +0.5000 [" in ours
+    assert "| +0.0000 [" in ours
+    assert "| +0.0000 [" in other
+    assert "| -0.5000 [" in other
     assert not any("[" in line for line in lines if "peft" in line)
