@@ -48,7 +48,7 @@ def draw(found: Sequence[Found], metric: str, untrained: dict[str, float]) -> No
         middle = [statistics.fmean(points[count]) for count in counts]
         ends = [[m - min(points[c]) for c, m in zip(counts, middle, strict=True)],
                 [max(points[c]) - m for c, m in zip(counts, middle, strict=True)]]  # fmt: skip
-        axes.errorbar(counts, middle, yerr=ends, marker="o", capsize=3, label=arm)
+        axes.errorbar(counts, middle, yerr=ends, marker="o", capsize=3, label=words(arm))
     for name, value in untrained.items():
         axes.axhline(value, linestyle=":", color="grey")
         axes.annotate(name, (32, value), textcoords="offset points", xytext=(2, 3), fontsize=8, color="grey")
@@ -60,6 +60,11 @@ def draw(found: Sequence[Found], metric: str, untrained: dict[str, float]) -> No
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(PICTURE, dpi=110)
+
+
+def words(arm: str) -> str:
+    """An arm as a legend names it: ``prefix,init="text"`` is prefix, init text."""
+    return arm.replace('"', "").replace(",", ", ").replace("=", " ").replace("_", " ")
 
 
 def main() -> None:
