@@ -350,10 +350,9 @@ def test_a_worker_that_does_not_run_is_not_healthy(tmp_path: Path) -> None:
     alone = _run(code, tmp_path)
     # Two that run: this process itself, by the list that `preface schedule` keeps.
     note = (
-        "import os\nfrom flows import places, services\n"
-        "one = services.Service('Worker', None, ())\n"
+        "import os\nfrom flows import places, service_list\n"
         "places.STATION.mkdir(parents=True)\n"
-        "services._note({one: type('Process', (), {'pid': os.getpid()})}, places.STATION)\n"
+        "service_list.note([('Worker', os.getpid(), None)], places.STATION)\n"
     )
     running = _run(note + code, tmp_path)
 
