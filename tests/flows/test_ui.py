@@ -23,11 +23,6 @@ def serving(name: str, port: int) -> services.Service:
     return services.Service(name, port, ("-m", "http.server", "--bind", service_list.HOST, str(port)))
 
 
-def answers(page: services.Service) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((service_list.HOST, page.port)) == 0
-
-
 def test_only_embedded_stores_get_a_page() -> None:
     servers = {"MLFLOW_TRACKING_URI": "http://tracking.example", "PREFECT_API_URL": "http://prefect.example/api"}
 
@@ -45,7 +40,7 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, free_port:
     ):
         services.serve([page, other], tmp_path)
 
-    assert not answers(page)
+    assert not service_list.listening(page.port)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -58,7 +53,7 @@ def test_when_one_ends_by_itself_the_others_are_stopped(tmp_path: Path, free_por
     with pytest.raises(SetupError, match="broken ended by itself, status 1"):
         services.serve([page, broken], tmp_path)
 
-    assert not answers(page)
+    assert not service_list.listening(page.port)
     assert (tmp_path / "broken.log").read_text() == "no such store\n"
 
 
@@ -88,6 +83,6 @@ def test_both_pages_answer_until_they_are_told_to_stop(
 
     assert running.returncode == 0
     time.sleep(0.2)
-    assert not any(answers(services.Service("gone", port, ())) for port in (mlflow, prefect))
+    assert not any(service_list.listening(port) for port in (mlflow, prefect))
     assert {path.name for path in tmp_path.iterdir()} == {".preface", "params.yaml"}
     assert not (tmp_path / ".preface" / service_list.LIST).exists()

@@ -66,7 +66,7 @@ class Checkout:
         """Neither one of those processes, nor a port, nor the list."""
         _, left = psutil.wait_procs([each for each in were if lives(each)], timeout=10)
         assert [each.cmdline() for each in left if lives(each)] == []
-        assert [port for port in (self.mlflow, self.prefect) if answers(port)] == []
+        assert [port for port in (self.mlflow, self.prefect) if service_list.listening(port)] == []
         assert not (self.folder / service_list.LIST).exists()
 
 
@@ -118,11 +118,6 @@ def kill(pid: int) -> None:
     while psutil.pid_exists(pid):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((service_list.HOST, port)) == 0
 
 
 def status(address: str) -> int:
