@@ -137,8 +137,14 @@ def asked(bench: Bench, examples: Examples, split: Asked) -> Sequence[Example]:
 
 
 def ahead(ours: Sequence[Found], others: Sequence[Found]) -> str:
-    """Mean difference of the row scores over all seeds, and its 95 % interval over the rows of the split."""
-    sides = [np.mean([np.array(one["rows"].split(), float) for one in side], axis=0) for side in (ours, others)]
+    """Mean difference of the row scores over the seeds that both sides have, and its 95 % interval over the rows."""
+    both = {one["seed"] for one in ours} & {one["seed"] for one in others}
+    if not both:
+        return ""
+    sides = [
+        np.mean([np.array(one["rows"].split(), float) for one in side if one["seed"] in both], axis=0)
+        for side in (ours, others)
+    ]
     difference = sides[0] - sides[1]
     low, high = mean_interval(difference)
     return f"{difference.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
@@ -156,7 +162,7 @@ def table(found: Sequence[Found]) -> str:
         for arm, own in by_arm.items():
             scores, (who, _, rest) = ", ".join(f"{one['score']:g}" for one in own), arm.partition(":")
             beside = [by_arm.get(f"peft:{rest.partition(',')[0]}"), by_arm.get("full")]
-            leads = [ahead(own, other) if who == "ours" and other else "" for other in beside]
+            leads = [ahead(own, other or []) if who == "ours" else "" for other in beside]
             mean, loss = (statistics.fmean(one[name] for one in own) for name in ("score", "validation loss"))
             lines.append(f"| {task} | {arm} | {scores} | {mean:.4g} | {loss:.4f} | {leads[0]} | {leads[1]} |")
     return "\n".join(lines)

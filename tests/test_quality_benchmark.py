@@ -39,13 +39,14 @@ def row(arm: str, seed: int, rows: str) -> Found:
     return known | {"arm": arm, "seed": seed, "score": sum(values) / len(values), "rows": rows}
 
 
-def test_a_lead_is_that_of_the_rows_averaged_over_seeds() -> None:
-    ours = [row("ours:prompt", 0, "1 1 0 1"), row("ours:prompt", 1, "1 1 1 1")]
-    theirs = [row("peft:prompt", 0, "1 0 0 1")]
+def test_a_lead_is_that_of_the_rows_averaged_over_the_seeds_of_both() -> None:
+    ours = [row("ours:prompt", 0, "1 1 0 1"), row("ours:prompt", 1, "1 1 1 1"), row("ours:prompt", 2, "0 0 0 0")]
+    theirs = [row("peft:prompt", 1, "1 0 1 1"), row("peft:prompt", 0, "1 0 0 1"), row("peft:prompt", 3, "1 1 1 1")]
 
     assert ahead(ours, ours) == "+0.0000 [+0.0000, +0.0000]"
-    assert ahead(ours, theirs).startswith("+0.3750 [")
-    assert ahead(theirs, ours).startswith("-0.3750 [")
+    assert ahead(ours, theirs).startswith("+0.2500 [")
+    assert ahead(theirs, ours).startswith("-0.2500 [")
+    assert ahead(ours[2:], theirs) == ""
 
 
 def test_each_of_ours_stands_beside_the_same_method_of_peft_and_full_fine_tuning() -> None:
