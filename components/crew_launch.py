@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import torch
 from safetensors.torch import load_file, save_file
 
 from components.base_model import Base
@@ -96,7 +97,7 @@ def train_together(
 
 def _run(folder: Path, count: int, cpu: bool, observe: Observe | None) -> tuple[int, list[str]]:
     """Start them, pass on what the first tells, and wait until all have ended; how that was, and the last lines."""
-    threads = max(1, len(os.sched_getaffinity(0)) // count) if cpu else 1
+    threads = max(1, torch.get_num_threads() // count) if cpu else 1  # of what this process was given
     # --multi_gpu is torch's launcher, for processors too: with --cpu accelerate starts one process, whatever is asked.
     options = ["--multi_gpu", "--num_processes", str(count), "--num_machines", "1", "--mixed_precision", "no",
                "--dynamo_backend", "no", "--main_process_port", str(_free_port())]  # fmt: skip

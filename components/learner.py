@@ -8,7 +8,7 @@ adapter's own, so that what it learns is what it would have learned alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -106,6 +106,15 @@ def optimizer_step(
         _moved(learner, total / count, sum(len(row.ids) for batch in own for row in batch))
         for learner, total, count, own in zip(learners, totals, labels, batches, strict=True)
     ]
+
+
+def recall(base: Base, learner: Learner, steps: Iterable[MicroBatches], crew: Crew = ALONE) -> None:
+    """Have lower layers that are left alone read again what a run's earlier steps read, in the batches of those steps:
+    the rounding of a row depends on what it is read beside."""
+    for rows in (crew.share(batch) for step in steps for batch in step):
+        if learner.upper is not None and rows:
+            with plain_products(base, [learner.method], [rows]), lean(base):
+                learner.upper.remember([row.ids for row in rows])
 
 
 def _backward(

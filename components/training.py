@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from components.crew import ALONE, Crew
 from components.decoder import KEPT_PER_READ, by_length
 from components.errors import Diverged, TrainingError
 from components.kv_prefix import KVPrefix
-from components.learner import Learner, Stepped, learning_rate, optimizer_step
+from components.learner import Learner, Stepped, learning_rate, optimizer_step, recall
 from components.lessons import Lessons
 from components.losses import row_losses
 from components.methods import Method
@@ -106,6 +107,7 @@ class Run:
         if checkpoint is not None and checkpoint.exists():
             progress = load_checkpoint(checkpoint, method, learner.optimizer, settings)
             log.info("%s: going on from step %d of %d", title, progress.step, settings.steps)
+            recall(base, learner, epoch_batches(rows, settings, epoch=0)[: progress.step], crew)
         batches = _steps(rows, settings, skip=progress.step)
         run = cls(title, learner, validation, batches, progress, checkpoint, observe, crew)
         if progress.step == 0:
@@ -128,8 +130,8 @@ class Run:
         stopped = self.fault or self.progress.stale >= self.settings.patience
         return bool(stopped) or self.progress.step >= self.goal(share)
 
-    def take(self, base: Base, stepped: Stepped, rate: float, seconds: float) -> None:
-        """Take in what a step came to, and judge the state where it is time to."""
+    def take(self, base: Base, stepped: Stepped, rate: float, seconds: float) -> bool:
+        """Take in what a step came to, and judge the state where it is time to: whether it is to be saved."""
         began, progress, settings = time.monotonic(), self.progress, self.settings
         progress.seconds += seconds
         progress.step += 1
@@ -137,15 +139,15 @@ class Run:
         progress.losses = [*progress.losses, stepped.loss][-RECENT_STEPS:]
         self.fault = _divergence(progress, stepped.norm, settings)
         if self.fault:
-            return
+            return False
         if self.observe:
             speed = stepped.tokens / max(seconds, 1e-9)
             self.observe({"train_loss": stepped.loss, "learning_rate": rate, "tokens_per_second": speed}, progress.step)
-        if progress.step % settings.evaluate_every == 0 or progress.step == settings.steps:
-            self.judge(base)
-            progress.seconds += time.monotonic() - began
-            if not self.fault:
-                self.save()
+        if progress.step % settings.evaluate_every and progress.step != settings.steps:
+            return False
+        self.judge(base)
+        progress.seconds += time.monotonic() - began
+        return not self.fault
 
     @torch.no_grad()
     def validation_loss(self, base: Base) -> float:
@@ -220,8 +222,10 @@ def advance(base: Base, runs: Sequence[Run], title: str, share: float = 1.0) -> 
             batches = [next(run.batches) for run in going]
             stepped = optimizer_step(base, [run.learner for run in going], batches, rates, going[0].crew)
             seconds = (time.monotonic() - began) / len(going)
-            for run, step, rate in zip(going, stepped, rates, strict=True):
-                run.take(base, step, rate, seconds)
+            each = zip(going, stepped, rates, strict=True)
+            due = [run.take(base, step, rate, seconds) for run, step, rate in each]
+            for run in compress(going, due):  # once all are judged: those that go on together stand at one step
+                run.save()
             bar.update(len(going))
             bar.set_postfix(loss=f"{stepped[0].loss:.3f}", validation=f"{going[0].progress.best_loss:.3f}")
 

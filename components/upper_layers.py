@@ -78,24 +78,33 @@ class UpperLayers:
         hidden = torch.zeros(
             len(rows), int(counts.max()), self.base.shape.hidden, dtype=self.base.dtype, device=self.base.device
         )
-        absent = [number for number, row in enumerate(rows) if row not in self.known]
         for number, row in enumerate(rows):
             if row in self.known:
                 at = self.places[row]
                 hidden[number, : len(row)] = self.states[at : at + len(row)].to(self.base.device)
-        if absent:
-            below = self._below([rows[number] for number in absent])
+        absent, below = self._first_read(rows)
+        if below is not None:
             hidden[torch.tensor(absent, device=hidden.device), : below.shape[1]] = below
-            self._keep([rows[number] for number in absent], below)
         with _from_layer(self.base, self.first):
             return Decoder.behind(self.base, front, once=True).read_states(hidden, counts)
 
-    def _keep(self, rows: Sequence[Ids], below: Tensor) -> None:
-        for row, states in zip(rows, below, strict=True):
+    def remember(self, rows: Sequence[Ids]) -> None:
+        """Keep what ``read`` of these rows would keep, and no more."""
+        self._first_read(rows)
+
+    def _first_read(self, rows: Sequence[Ids]) -> tuple[list[int], Tensor | None]:
+        """Numbers of the rows that are not kept, and what the lower layers make of them: kept, if there is room."""
+        absent = [number for number, row in enumerate(rows) if row not in self.known]
+        if not absent:
+            return [], None
+        below = self._below([rows[number] for number in absent])
+        for number, states in zip(absent, below, strict=True):
+            row = rows[number]
             if row in self.places:
                 at = self.places[row]
                 self.states[at : at + len(row)] = states[: len(row)].cpu()
                 self.known.add(row)
+        return absent, below
 
     @torch.no_grad()
     def _below(self, rows: Sequence[Ids]) -> Tensor:

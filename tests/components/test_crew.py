@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 
+from components import crew_launch
 from components.adapter_training import train_adapter
 from components.base_hash import hash_base
 from components.base_model import Base, load
@@ -57,6 +58,27 @@ def test_each_item_is_one_process_s(size: int, count: int) -> None:
     shares = [Crew(rank, size).share(range(count)) for rank in range(size)]
     assert sorted(item for share in shares for item in share) == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize(("given", "each"), [(7, "3"), (1, "1")])
+def test_the_processes_share_the_threads_that_this_one_was_given(
+    base: Base, examples: Examples, monkeypatch: pytest.MonkeyPatch, given: int, each: str
+) -> None:
+    """And not the machine's: its other cores may be another training's."""
+    before, asked = torch.get_num_threads(), []
+
+    def start(*_: Any, env: dict[str, str], **__: Any) -> None:
+        asked.append(env["OMP_NUM_THREADS"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(crew_launch.subprocess, "Popen", start)
+    torch.set_num_threads(given)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_adapter(base, "film", task(2), "prefix", examples)
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [each]
 
 
 @pytest.mark.parametrize("method", ["prefix", pytest.param("prompt", marks=pytest.mark.slow)])

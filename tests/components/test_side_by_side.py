@@ -156,6 +156,22 @@ def test_a_share_of_the_steps_is_gone_on_with_from_there(base: Base, tmp_path: P
     assert torch.equal(again.trained().table, whole.trained().table)
 
 
+def test_those_that_were_interrupted_go_on_from_the_same_step(base: Base, tmp_path: Path) -> None:
+    """Also where it happened while the second of them was judged: beside other rows, rounding may be another."""
+
+    def pull_the_plug(told: dict[str, float], step: int) -> None:
+        if step == 3 and "validation_loss" in told:
+            raise KeyboardInterrupt
+
+    files = [tmp_path / "first", tmp_path / "second"]
+    runs = [begun(base, 0, checkpoint=files[0]), begun(base, 1, checkpoint=files[1], observe=pull_the_plug)]
+    with pytest.raises(KeyboardInterrupt):
+        advance(base, runs, "together")
+
+    again = [begun(base, which, checkpoint=file) for which, file in enumerate(files)]
+    assert [run.progress.step for run in again] == [0, 0]
+
+
 def test_long_answers_go_through_the_head_in_pieces(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained() -> Any:
         task = TASK.with_settings("prefix", {"virtual_tokens": 3, "training": LOOP})

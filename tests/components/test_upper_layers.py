@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from components import upper_layers
+from components import attention, upper_layers
 from components.base_hash import hash_base
 from components.base_model import Base, load
 from components.batches import TrainingRow
@@ -20,7 +21,7 @@ from components.lessons import Lessons
 from components.losses import row_losses
 from components.methods import build
 from components.params import DataParams, GateRule, PrefixParams, TaskParams, TrainingParams
-from components.training import train
+from components.training import Trained, train
 from components.upper_layers import UpperLayers
 
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2, 22)) for n in range(16)]
@@ -106,6 +107,31 @@ def test_training_moves_the_upper_layers_alone_and_what_is_saved_is_a_whole_pref
     assert trained.best_loss < trained.first_loss - 0.5
     whole, count = row_losses(base, KVPrefix.from_peft(trained.table, base.shape), ROWS)
     assert whole.item() / count == pytest.approx(trained.best_loss, rel=1e-4), "serving knows nothing of all this"
+
+
+def test_an_interrupted_run_comes_to_the_same_bits(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its rows would be read first beside others, which may stand for another kind of attention."""
+    read_plainly = base.shape.layers * base.shape.heads * 2 * 4 * (4 + 4) * attention.BYTES_A_SCORE
+    monkeypatch.setattr(attention, "KEPT_BYTES", read_plainly)  # two rows of four tokens behind a prefix of four
+    rows = [TrainingRow((30 + n, *range(40, 41 + n % 6)), (20 + n % 2, 22)) for n in range(48)]
+    lessons = Lessons(rows, [TrainingRow((11, 90 + n), (20 + n % 2, 22)) for n in range(4)])
+    settings = SETTINGS.model_copy(update={"steps": 36, "batch_size": 2})
+    file = tmp_path / "checkpoint.safetensors"
+
+    def pull_the_plug(_: dict[str, float], step: int) -> None:
+        if step == 8:
+            raise KeyboardInterrupt
+
+    def trained(**more: Any) -> Trained:
+        return train(base, build(base, task(layers=1), "prefix"), lessons, settings, **more)
+
+    whole = trained()
+    with pytest.raises(KeyboardInterrupt):
+        trained(checkpoint=file, observe=pull_the_plug)
+    resumed = trained(checkpoint=file)
+
+    assert torch.equal(resumed.table, whole.table)
+    assert resumed.best_loss == whole.best_loss
 
 
 def test_the_lower_layers_run_once_a_row(base: Base) -> None:
