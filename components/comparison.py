@@ -1,7 +1,8 @@
 """The arms of a comparison, each trained and asked alone: what it costs, what it leaves behind, what it answers.
 
-Every trained arm has the same rows, as many steps of as many rows, and the same rule to stop; what is chosen is chosen
-on the validation split, and the test rows are answered once. Knows nothing of tables and pictures.
+Every trained arm has the same rows, as many steps of as many rows, and the same rule to stop, which are those of prefix
+tuning; what is chosen is chosen on the validation split, and the test rows are answered once. Knows nothing of tables
+and pictures.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from components.report import wording
 from components.training import train
 
 LATENCY_ROWS = 24
+# Of a training's settings; the rest are a method's own.
+BUDGET = ("steps", "batch_size", "accumulate", "evaluate_every", "patience", "seed", "recompute")
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,8 @@ def trained(
 def _settings(base: Base, name: str, task: TaskParams) -> TaskParams:
     arm = TRAINED[name]
     choice = dict(arm.choice or {})
+    if name == "prompt":
+        choice |= {f"training.{each}": getattr(task.prefix.training, each) for each in BUDGET}
     if name in ("prefix", "upper_prefix"):
         choice["layers"] = (base.shape.layers // 2 or 1) if name == "upper_prefix" else None
     if name == "upper_prefix" and task.prefix.init == "random":

@@ -82,7 +82,7 @@ def comparison_fingerprint(task: TaskParams, base_hash: str, data_hash: str) -> 
     """sha256 over everything that a comparison's figures follow from, but the machine."""
     settings = {"prompt": task.prompt.model_dump(mode="json"), "prefix": task.prefix.model_dump(mode="json")}
     asked, measured = _asked(task, base_hash, data_hash), baselines_fingerprint(task, base_hash, data_hash)
-    return _hash({**asked, "settings": settings, "baselines": measured, "recipe": RECIPE, "comparison": 1})
+    return _hash({**asked, "settings": settings, "baselines": measured, "recipe": RECIPE, "comparison": 2})
 
 
 def _asked(task: TaskParams, base_hash: str, data_hash: str) -> dict[str, Any]:

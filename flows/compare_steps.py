@@ -115,13 +115,14 @@ def show(comparison: Comparison, run: str) -> Shown:
     arms = [read.validate_json(_file(comparison, name).read_bytes()) for name in comparison.arms]
     compared = [each for each in arms if isinstance(each, Compared)]
     machine = machine_of(bases.of_job(comparison))
-    rows = read_examples(comparison.examples_folder).splits
+    rows, budget = read_examples(comparison.examples_folder).splits, comparison.params.prefix.training
     facts = {
         "date": datetime.now(UTC).date().isoformat(),
         "base": f"{comparison.params.base} ({comparison.base.hash[:12]}), {machine.dtype}",
         "rows": ", ".join(f"{len(some)} {split}" for split, some in rows.items()),
-        "budget": "the steps and rows a step of params.yaml for every arm; figures of one run, seed "
-        f"{comparison.params.prefix.training.seed}",
+        "budget": f"{budget.steps} steps of {budget.batch_size * budget.accumulate} rows for every arm, those of "
+        f"prefix tuning in params.yaml; figures of one run, seed {budget.seed}"
+        + ("; soft prompt and prefixes with `recompute`, the others without" if budget.recompute else ""),
         "machine": f"{machine.processor}, {machine.threads} threads",
         "libraries": ", ".join(f"{name} {number}" for name, number in {**libraries(), "peft": version("peft")}.items()),
     }

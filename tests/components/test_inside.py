@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from components import comparison
 from components.base_hash import hash_base
 from components.base_model import Base, load
 from components.batches import TrainingRow
@@ -133,6 +134,27 @@ def test_each_arm_says_what_it_cost_and_what_it_is_worth(
     assert found.latency is not None
     assert found.latency > 0
     assert found.seconds > 0
+
+
+@pytest.mark.parametrize("arm", ["prompt", "prefix", "ia3"])
+def test_all_arms_have_the_budget_of_prefix_tuning_and_rates_of_their_own(
+    folder: Path, examples: Examples, arm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_prefix = {"steps": 3, "batch_size": 2, "accumulate": 2, "seed": 7}
+    task = TASK.with_settings("prompt", {"training.learning_rate": 0.3})
+    task = task.with_settings("prefix", {f"training.{name}": value for name, value in of_prefix.items()})
+    seen = []
+
+    def watched(base: Base, method: Any, lessons: Lessons, settings: TrainingParams, **more: Any) -> Any:
+        seen.append(settings)
+        return train(base, method, lessons, settings, **more)
+
+    monkeypatch.setattr(comparison, "train", watched)
+    trained(loaded(folder), folder, arm, task, examples)
+
+    [settings] = seen
+    assert {name: getattr(settings, name) for name in of_prefix} == of_prefix
+    assert settings.learning_rate == {"prompt": 0.3, "prefix": 0.05, "ia3": 0.01}[arm]
 
 
 def test_what_is_not_trained_is_compared_as_well(folder: Path, examples: Examples) -> None:
