@@ -23,8 +23,22 @@ IGNORED = -100  # PEFT and transformers leave such labels out of the loss
 DEPRECATED = "`is_gradient_checkpointing` is deprecated"
 
 
-def model_of(base: Base, task: TaskParams, method: MethodName, virtual_tokens: int, text: str = "") -> Any:
-    """The base with an adapter of PEFT's around it. text: what a prefix begins from, if not from the task's."""
+def model_of(
+    base: Base, task: TaskParams, method: MethodName, virtual_tokens: int, start: torch.Tensor | None = None
+) -> Any:
+    """The base with an adapter of PEFT's around it, which begins from the task's text by PEFT's own functions.
+
+    Args:
+        start: what it begins from instead, the adapter's numbers in PEFT's layout.
+    """
+    model = _begun_from_text(base, task, method, virtual_tokens)
+    if start is not None:
+        with torch.no_grad():
+            model.prompt_encoder["default"].embedding.weight.copy_(start)
+    return model
+
+
+def _begun_from_text(base: Base, task: TaskParams, method: MethodName, virtual_tokens: int) -> Any:
     warnings.filterwarnings("ignore", DEPRECATED, FutureWarning)
     if method == "prompt":
         begun = {"prompt_tuning_init": "TEXT", "prompt_tuning_init_text": task.instruction}
@@ -34,7 +48,7 @@ def model_of(base: Base, task: TaskParams, method: MethodName, virtual_tokens: i
     model = get_peft_model(
         base.model, PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=virtual_tokens)
     )
-    text = text or " ".join([task.instruction] * (1 + virtual_tokens // 4))
+    text = " ".join([task.instruction] * (1 + virtual_tokens // 4))
     initialize_kv_prefix_from_text(model, base.tokenizer, text=text, use_chat_template=False)
     return model
 
@@ -76,6 +90,8 @@ def trainer(
         output_dir=f"{tempfile.gettempdir()}/preface-trainer",  # made by it, and left empty
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        max_grad_norm=settings.clip_norm,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         warmup_steps=round(settings.warmup * steps),

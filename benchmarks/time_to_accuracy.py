@@ -32,7 +32,6 @@ from components.batches import epoch_batches
 from components.data import read_examples
 from components.inference import answer, from_artifact
 from components.learner import Learner, learning_rate, optimizer_step
-from components.methods.text import start_ids
 from components.params import MethodName, TaskParams
 from components.records import Split
 from components.report import wording
@@ -53,6 +52,14 @@ def settings_of(task: TaskParams, method: MethodName, text: str, seed: int) -> T
         place = own["training"] if name in own["training"] else own
         place[name] = json.loads(value)
     return task.model_validate(whole)
+
+
+def asked_of(task: TaskParams, arm: str, seed: int) -> tuple[str, MethodName, TaskParams]:
+    """Who trains, by which method, with which settings: ``ours:prefix,layers=15``."""
+    who, _, rest = arm.partition(":")
+    kind, _, own = rest.partition(",")
+    method: MethodName = "prompt" if kind == "prompt" else "prefix"
+    return who, method, settings_of(task, method, own if who == "ours" else PEFTS_START + own, seed)
 
 
 def by_us(bench: Bench, task: TaskParams, method: MethodName, every: int, look: Look) -> None:
@@ -79,11 +86,10 @@ def by_peft(bench: Bench, task: TaskParams, method: MethodName, every: int, look
     settings = task.settings(method).training
     began = time.perf_counter()
     torch.manual_seed(settings.seed)
-    asked, text = task.settings(method), ""
-    if method == "prefix" and asked.init == "examples":  # the very tokens that ours begins from
-        ids = start_ids(bench.base, task, asked.init, asked.virtual_tokens, bench.lessons.solved)
-        text = bench.base.tokenizer.decode(ids)
-    model = peft_side.model_of(bench.base, task, method, asked.virtual_tokens, text)
+    asked, start = task.settings(method), None
+    if asked.init == "examples":  # PEFT has no such start: it is given the very numbers that ours begins from
+        start = methods.build(bench.base, task, method, bench.lessons.solved).folded()
+    model = peft_side.model_of(bench.base, task, method, asked.virtual_tokens, start)
 
     class Clock(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -115,11 +121,8 @@ class Raced:
 
 def race(arm: str, name: str, seed: int, every: int) -> Raced:
     """Train one arm to its end."""
-    who, _, rest = arm.partition(":")
-    kind, _, own = rest.partition(",")
-    method: MethodName = "prompt" if kind == "prompt" else "prefix"
-    bench = Bench.of(name, 8)
-    task = settings_of(bench.task, method, own if who == "ours" else PEFTS_START + own, seed)
+    bench = Bench.of(name)
+    who, method, task = asked_of(bench.task, arm, seed)
     examples = read_examples(ROOT / "data" / "prepared" / name)
     found: Curve = []
     best: list[torch.Tensor] = []

@@ -239,15 +239,15 @@ def against_trainer(bench: Bench, method: MethodName, virtual_tokens: int, round
     return {"steps": steps, "faster than PEFT + Trainer": round(statistics.median(gained), 3)}
 
 
-def peak(side: str, method: MethodName, virtual_tokens: int, batch_size: int) -> int:
+def peak(task: str, side: str, method: MethodName, virtual_tokens: int, batch_size: int) -> int:
     """Bytes above the loaded base that three steps took, in a process of their own."""
-    command = [sys.executable, "-m", "benchmarks.train", "--peak", side, method, str(virtual_tokens), str(batch_size)]
+    asked = ["--task", task, "--batch-size", str(batch_size), "--peak", side, method, str(virtual_tokens)]
+    command = [sys.executable, "-m", "benchmarks.train", *asked]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 
-def tell_peak(side: str, method: MethodName, virtual_tokens: int, batch_size: int) -> None:
-    bench = Bench.of("movie-sentiment", batch_size)
+def tell_peak(bench: Bench, side: str, method: MethodName, virtual_tokens: int) -> None:
     batches = sorted(bench.batches(method), key=lambda rows: -max(len(row.ids) for row in rows))[:3]
     step = (ours if side == "ours" else theirs)(bench, method, virtual_tokens)
     memory = PeakMemory(bench.base.device)
@@ -264,19 +264,19 @@ def main() -> None:
     parser.add_argument(
         "--arm", action="append", help="METHOD:VIRTUAL_TOKENS, one piece of it; prints and keeps nothing"
     )
-    parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.peak:
-        side, method, tokens, size = given.peak
-        tell_peak(side, method, int(tokens), int(size))
-        return
     bench = Bench.of(given.task, given.batch_size)
+    if given.peak:
+        side, method, tokens = given.peak
+        tell_peak(bench, side, method, int(tokens))
+        return
     arms: dict[str, Any] = {}
     for method, tokens in _arms(given.arm):
         found = against_peft(bench, method, tokens, given.rounds)
         found["longer without"] = savings(bench, method, tokens, given.rounds)
         found |= against_trainer(bench, method, tokens, 3)
-        above = {side: peak(side, method, tokens, given.batch_size) for side in ("ours", "peft")}
+        above = {side: peak(bench.name, side, method, tokens, given.batch_size) for side in ("ours", "peft")}
         found["peak above the base, MiB"] = {side: round(value / 2**20) for side, value in above.items()}
         found["peak, share of PEFT's"] = round(above["ours"] / above["peft"], 3)
         arms[f"{method}, {tokens} virtual tokens"] = found
