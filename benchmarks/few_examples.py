@@ -4,8 +4,8 @@
 
 Rows are the first so many of the training split in an order that follows from the seed, labels in turn; settings are
 those of params.yaml, frozen beforehand, and the validation split alone says when to stop. Each adapter is asked the
-test rows once, at its end. Results are kept as they come: what is there is not trained again. What all rows come to is
-taken from ``benchmarks.quality``.
+test rows once, at its end. Results are kept as they come: what is there by the same fingerprint is not trained again.
+What all rows come to is taken from ``benchmarks.quality``.
 Writes benchmarks/results/few-examples.json and docs/few-examples.png.
 """
 
@@ -16,9 +16,10 @@ import random
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 
 from benchmarks import quality
-from benchmarks.quality import Found, gathered, learned
+from benchmarks.quality import Found, gathered, known_by, learned
 from benchmarks.train import RESULTS, ROOT, Bench
 from components.data import Example, Examples, read_examples
 from components.evaluation import leading_metric
@@ -85,14 +86,16 @@ def main() -> None:
         (made,) = learned(bench, f"ours:{one['arm']}", one["seed"], chosen)
         return [{"score": made["score"], "best step": made["best step"]}]
 
-    task = {"task": given.task}
-    wanted = [[task | {"arm": a, "rows": n, "seed": s}] for s in given.seeds for n in given.rows for a in given.arms]
-    said = {"split": "test", "dtype": str(bench.base.dtype)}
-    found = [one for one in gathered(KEPT, said, wanted, make) if one["task"] == given.task]
+    wanted, whole = [], []
+    for seed, arm in product(given.seeds, given.arms):
+        known = known_by(bench.task, bench.base.hash.value, examples.content_hash, f"ours:{arm}", seed)
+        one = {"task": given.task, "arm": arm, "seed": seed, "fingerprint": known}
+        wanted += [[one | {"rows": rows}] for rows in given.rows]
+        whole.append(one | {"arm": f"ours:{arm}", "split": "test"})
+    found = gathered(KEPT, {"split": "test", "dtype": str(bench.base.dtype)}, wanted, make)
     for one in quality.kept(quality.KEPT):
-        who, _, arm = one["arm"].partition(":")
-        if (one["task"], one["split"], who) == (given.task, "test", "ours") and arm in given.arms:
-            found.append({"arm": arm, "rows": len(examples.of("train")), "seed": one["seed"], "score": one["score"]})
+        if any(asked.items() <= one.items() for asked in whole):
+            found.append(one | {"arm": one["arm"].removeprefix("ours:"), "rows": len(examples.of("train"))})
     lines = (line.split("=") for line in given.draw)
     draw(found, leading_metric(bench.task.data.labels), {name: float(value) for name, value in lines})
 

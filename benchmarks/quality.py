@@ -7,7 +7,8 @@ PEFT's 20 virtual tokens begin from the task's text by its own functions, and it
 our learning rate, steps and rows a step. On both sides the state with the best validation loss is asked the rows of a
 split, once: of ``--split test``, or, to choose settings by, of ``validation`` and of ``beyond``, rows that the training
 split's limit left out. Several splits may be named; the table is of the first. What is found is kept in
-benchmarks/results/quality.json as it comes, and what is there is not trained again; two processes may fill it together.
+benchmarks/results/quality.json as it comes, and what is there by the same fingerprint (rows, settings, recipe) is not
+trained again; two processes may fill it together.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,12 +28,13 @@ import torch
 from filelock import FileLock
 
 from benchmarks.fleet import tell
-from benchmarks.time_to_accuracy import PEFTS_START, by_peft, settings_of
+from benchmarks.time_to_accuracy import asked_of, by_peft
 from benchmarks.train import LIBRARIES, RESULTS, ROOT, Bench
-from components import comparison
+from components import comparison, params
 from components.adapter_training import train_adapter
 from components.data import Example, Examples, prepare, read_examples
 from components.evaluation import Scored, leading_metric, mean_interval, score
+from components.fingerprint import fingerprint
 from components.inference import answer, from_artifact
 from components.params import MethodName, TaskParams
 from components.records import Split
@@ -47,18 +50,14 @@ Asked = Split | Literal["beyond"]
 
 def learned(bench: Bench, arm: str, seed: int, examples: Examples, splits: Sequence[Asked] = ("test",)) -> list[Found]:
     """What one arm scores on each split, and the score of each row."""
-    who, _, rest = arm.partition(":")
+    who, method, task = asked_of(bench.task, arm, seed)
     if who == "full":
-        task = settings_of(bench.task, "prefix", "", seed)
         found = []
         for split in splits:  # trained anew for each: what is compared answers one
             others = Examples({**examples.splits, "test": asked(bench, examples, split)}, examples.content_hash)
             made = comparison.trained(bench.base, bench.folder, "full", task, others)
             found.append(_told(task, made.scored, None, made.validation_loss or 0.0))
         return found
-    kind, _, own = rest.partition(",")
-    method: MethodName = "prompt" if kind == "prompt" else "prefix"
-    task = settings_of(bench.task, method, own if who == "ours" else PEFTS_START + own, seed)
     if who == "ours":
         trained = train_adapter(bench.base, bench.name, task, method, examples)
         best, loss, table = trained.best_step, trained.best_loss, trained.table
@@ -101,7 +100,8 @@ def gathered(
     """What is wanted with what is made of it; kept as it comes, so that an interrupted benchmark goes on.
 
     Args:
-        wanted: what one training makes, for each training; what of it is there already is not made again.
+        wanted: what one training makes, for each training; what of it is there already is not made again, and takes
+            the place of what was there by another fingerprint.
     """
     for each in wanted:
         missing = [one for one in each if not any(one.items() <= old.items() for old in kept(file))]
@@ -110,8 +110,19 @@ def gathered(
             for one in made:
                 print(json.dumps({name: value for name, value in one.items() if name != "rows"}), file=sys.stderr)
             with FileLock(f"{tempfile.gettempdir()}/{file.name}.lock"):
-                tell(said | {"found": [*kept(file), *made]}, file, LIBRARIES)
-    return kept(file)
+                others = [old for old in kept(file) if not any(_replaces(one, old) for one in missing)]
+                tell(said | {"found": [*others, *made]}, file, LIBRARIES)
+    return [old for old in kept(file) if any(one.items() <= old.items() for each in wanted for one in each)]
+
+
+def _replaces(one: Found, old: Found) -> bool:
+    return all(old.get(name) == value for name, value in one.items() if name != "fingerprint")
+
+
+def known_by(task: TaskParams, base_hash: str, data_hash: str, arm: str, seed: int) -> str:
+    """The first digits of the fingerprint of what an arm is trained from."""
+    _, method, asked = asked_of(task, arm, seed)
+    return fingerprint(asked, method, base_hash, data_hash)[:12]
 
 
 def kept(file: Path) -> list[Found]:
@@ -175,14 +186,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--split", nargs="+", choices=["test", "validation", "beyond"], default=["test"])
     given = parser.parse_args()
-    trainings = [{"task": t, "arm": a, "seed": s} for t in given.tasks for s in given.seeds for a in given.arms]
+    declared = params.load(ROOT / "params.yaml")
+    wanted = []
+    for name in given.tasks:
+        task, data = declared.task(name), read_examples(ROOT / "data" / "prepared" / name).content_hash
+        for seed, arm in product(given.seeds, given.arms):
+            known = known_by(task, declared.bases[task.base].hash, data, arm, seed)
+            one = {"task": name, "arm": arm, "seed": seed, "fingerprint": known}
+            wanted.append([one | {"split": split} for split in given.split])
 
     def make(missing: Sequence[Found]) -> list[Found]:
         one, splits = missing[0], [each["split"] for each in missing]
         bench = Bench.of(one["task"])  # anew for each arm: PEFT puts modules of its own into the model
         return learned(bench, one["arm"], one["seed"], read_examples(ROOT / "data" / "prepared" / one["task"]), splits)
 
-    wanted = [[one | {"split": split} for split in given.split] for one in trainings]
     found = gathered(KEPT, {}, wanted, make)
     print(table([one for one in found if one["split"] == given.split[0]]))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from benchmarks import quality
-from benchmarks.quality import Found, ahead, gathered, kept
+from benchmarks.quality import Found, ahead, gathered, kept, known_by
+from components.params import DataParams, GateRule, TaskParams
 
 
 def wanted(arm: str, *splits: str) -> list[Found]:
@@ -31,6 +32,44 @@ def test_what_is_there_is_not_trained_again(tmp_path: Path) -> None:
     assert asked == [["one test"], ["two test"], ["one validation"], ["three test"]]
     assert [(one["arm"], one["split"]) for one in found] == [("one", "test"), ("one", "validation"), ("three", "test")]
     assert found == kept(file)
+    assert gathered(file, {}, [wanted("three", "test")], make) == found[2:]
+
+
+def test_what_other_settings_or_rows_came_to_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "quality.json"
+
+    def scoring(score: float) -> Callable[[Sequence[Found]], list[Found]]:
+        return lambda missing: [{"score": score} for _ in missing]
+
+    before, now = ([[one | {"fingerprint": digits} for one in wanted("one", "test")]] for digits in ("abc", "def"))
+    gathered(file, {}, [*before, wanted("two", "test")], scoring(0.5))
+    found = gathered(file, {}, now, scoring(0.75))
+
+    assert [(one["fingerprint"], one["score"]) for one in found] == [("def", 0.75)]
+    assert [(one["arm"], one["score"]) for one in kept(file)] == [("two", 0.5), ("one", 0.75)]
+
+
+def test_a_fingerprint_follows_from_settings_rows_and_seed() -> None:
+    task = TaskParams(
+        base="tiny",
+        data=DataParams(source="rows.csv", format="csv", labels={"a": "a", "b": "b"}),
+        instruction="Say a or b.",
+        gate=[GateRule(metric="accuracy", direction="higher", threshold=0.5)],
+    )
+    shorter = task.with_settings("prefix", {"training.steps": 7})
+    known = known_by(task, "base", "rows", "ours:prefix", 0)
+
+    assert known == known_by(task, "base", "rows", "ours:prefix,virtual_tokens=20", 0), "which is the default"
+    assert known not in {
+        known_by(shorter, "base", "rows", "ours:prefix", 0),
+        known_by(task, "base", "others", "ours:prefix", 0),
+        known_by(task, "base", "rows", "ours:prefix", 1),
+        known_by(task, "base", "rows", "ours:prefix,virtual_tokens=64", 0),
+        known_by(task, "base", "rows", "ours:prompt", 0),
+    }
+    peft = known_by(task, "base", "rows", "peft:prefix", 0)
+    examples = task.with_settings("prefix", {"init": "examples"})
+    assert peft == known_by(examples, "base", "rows", "peft:prefix", 0), "PEFT's start is its own"
 
 
 def row(arm: str, seed: int, rows: str) -> Found:
