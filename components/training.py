@@ -249,11 +249,13 @@ def check_rows(base: Base, rows: Sequence[TrainingRow], virtual_tokens: int) -> 
     Raises:
         TrainingError: naming the longest row and the context.
     """
-    longest = max((len(row.ids) + 1 for row in rows), default=0)
-    if virtual_tokens + longest > base.shape.context:
+    longest = max(rows, key=lambda row: len(row.ids))
+    needed = virtual_tokens + len(longest.ids)
+    if needed > base.shape.context:
         raise TrainingError(
-            f"{virtual_tokens} virtual tokens and a row of {longest} tokens are {virtual_tokens + longest} positions; "
-            f"the base has {base.shape.context}: lower data.max_tokens or virtual_tokens"
+            f"{virtual_tokens} virtual tokens, a text of {len(longest.text)} tokens and its answer of "
+            f"{len(longest.target)}, the last of which is not read, are {needed} positions; the base has "
+            f"{base.shape.context}: lower data.max_tokens or virtual_tokens, or take rows with long answers out"
         )
 
 

@@ -184,11 +184,18 @@ def test_no_rows_are_refused(base: Base, rows: list[TrainingRow], validation: li
 
 
 def test_rows_past_the_context_are_refused_before_any_work(base: Base) -> None:
-    long = TrainingRow(tuple([5] * 600), (6,))
-    with pytest.raises(TrainingError, match=r"4 virtual tokens and a row of 601 tokens are 605 positions.* has 512"):
+    long = TrainingRow(tuple([5] * 500), tuple([6] * 10))
+    told = "4 virtual tokens, a text of 500 tokens and its answer of 10, .* are 513 positions.* has 512"
+    with pytest.raises(TrainingError, match=f"{told}.* take rows with long answers out"):
         train(
             base, method_of(base, "prompt"), Lessons([long], ROWS), SETTINGS, observe=lambda *_: pytest.fail("it began")
         )
+
+
+def test_a_row_that_just_fits_the_context_is_trained_on(base: Base) -> None:
+    longest = TrainingRow(tuple([5] * 500), tuple([6] * 9))
+    once = SETTINGS.model_copy(update={"steps": 1})
+    assert train(base, method_of(base, "prompt"), Lessons([longest], ROWS), once).tokens == 508
 
 
 def test_a_checkpoint_of_other_settings_or_damaged_is_refused(base: Base, tmp_path: Path) -> None:
