@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from components.errors import PrefaceError, RegistryError
+from components.errors import PrefaceError, RegistryError, StoreUnavailable
 from flows import announce, places, tables
 from flows.cli_options import Moment, as_json_option, declared_base, override_option, reason_option, suggest
 
@@ -96,7 +96,10 @@ def _night(root: Path, since: datetime, reason: str, yes: bool) -> None:
     for step, came in night.run(store, steps, reason=reason, base_hash=lambda task: declared_base(root, task)):
         if isinstance(came, PrefaceError):
             failed += 1
-            click.echo(f"{step.task}: NOT rolled back, version {step.upon.version} is still in Production: {came}")
+            now = f"NOT rolled back, version {step.upon.version} is still in Production"
+            if isinstance(came, StoreUnavailable):  # it may have happened before the answer was lost
+                now = f"NOT KNOWN whether rolled back from version {step.upon.version}; the same command finishes it"
+            click.echo(f"{step.task}: {now}: {came}")
         else:
             click.echo(f"{step.task}: version {came.version.number} is in Production (release {came.entry.number})")
             announce.moved(came)
@@ -125,13 +128,14 @@ def reconcile(task: str, adopt: bool, restore: bool, reason: str, override: bool
         raise click.UsageError("--adopt and --restore exclude each other")
     if adopt and not reason.strip():
         raise click.UsageError("--adopt needs --reason: it writes an entry, and the history keeps why")
-    declared = declared_base(places.enter(), task)
+    root = places.enter()
     from flows import views
     from registry import lifecycle, look
     from registry.store import Store
 
     store = Store()
     if adopt:
+        declared = declared_base(root, task)  # the others need none: a task may be gone from params.yaml
         announce.moved(lifecycle.adopt(store, task, reason=reason, base_hash=declared, override=override))
     elif restore:
         lifecycle.restore(store, task)

@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "gate refused": (["prefect.flow-run.GateRefused"], _RUNS, _RUN_SAYS),
     # A crashed run is started again by itself; one that is given up is told by an event of ours.
     "run failed": (
-        [f"prefect.flow-run.{name}" for name in ("Failed", "SomeFailed", "TimedOut", "Alert")],
+        [f"prefect.flow-run.{name}" for name in ("Failed", "SomeFailed", "DrillFailed", "TimedOut", "Alert")],
         _RUNS,
         _RUN_SAYS,
     ),

@@ -36,7 +36,7 @@ def status_row(status: Status, metric: str | None) -> Row:
     ``production`` is what the log says, ``stage`` and ``alias`` what MLflow shows.
     """
     live, head = status.production, status.head
-    value = live.tag(f"metric.{metric}") if live and metric else ""
+    value = scored.registered(live).get(metric) if live and metric else None
     return {
         "task": status.task,
         "production": head.version if head else None,
@@ -44,7 +44,7 @@ def status_row(status: Status, metric: str | None) -> Row:
         "alias": _numbers(status.alias),
         "base": live.tag("base") if live else None,
         "method": live.tag("method") if live else None,
-        "score": f"{metric} {float(value):.4f}" if value else None,
+        "score": f"{metric} {value:.4f}" if value is not None else None,
         "since": head.when if head else None,
         "by": f"{head.who}: {head.reason}" if head else None,
         "staging": status.staging.number if status.staging else None,

@@ -1,7 +1,8 @@
 """A bad night: every task whose Production changed since a moment, taken back to what was good before it.
 
-First a plan, which changes nothing and can be shown; then each task by itself, as its own entry upon the very release
-that the plan saw. One that fails leaves the others as they are to be.
+First a plan, which can be shown: it brings to its end what an interrupted command left, and moves nothing else. Then
+each task by itself, as its own entry upon the very release that the plan saw. One that fails leaves the others as they
+are to be.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from components.errors import NothingToRollBackTo, PrefaceError
+from components.errors import NotFound, NothingToRollBackTo, PrefaceError, RegistryError
 from registry.lifecycle import Moved, destination, rollback
+from registry.projection import mend
 from registry.protocol import Store
 from registry.releases import Release
-from registry.state import read
+from registry.state import State, read
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def plan(store: Store, tasks: Sequence[str], since: datetime) -> list[Step]:
     """
     steps = []
     for task in tasks:
-        state = read(store, task)
+        state = _settled(store, task)
         before = next((entry.version for entry in reversed(state.line) if not _is_since(entry, since)), None)
         if not state.line or state.line[-1].version == before:
             continue
@@ -66,6 +68,16 @@ def run(
             )
         except PrefaceError as error:
             yield step, error
+
+
+def _settled(store: Store, task: str) -> State:
+    """What the log says, MLflow brought after it: an earlier night may have been cut short between the two."""
+    try:
+        return mend(store, task)
+    except NotFound:
+        raise
+    except RegistryError:  # a store that takes no writes now; who acts upon the plan is told
+        return read(store, task)
 
 
 def _is_since(entry: Release, since: datetime) -> bool:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from components.errors import BaseMismatch, NothingToRollBackTo, PromotionConflict
+from components.errors import BaseMismatch, NothingToRollBackTo, PromotionConflict, StoreUnavailable
 from registry import lifecycle, look, night, projection
 from registry.protocol import Version
+from registry.state import read
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 Candidate = Callable[..., Version]
@@ -108,3 +109,26 @@ def test_each_task_is_its_own_entry_and_one_failure_stops_no_other(
     assert look.status(store, task).in_step
     # Decided upon a release that is the head no more.
     assert [type(came) for came in ran()] == [NothingToRollBackTo, PromotionConflict]
+
+
+def test_a_night_that_was_cut_short_is_brought_to_its_end_by_the_next(
+    store: Any, task: str, at: Any, released: Any, after: Any, base_hash: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its log says by then that nothing is left to do."""
+    at(-1)
+    released(1)
+    at(1)
+    released(1)
+    steps = night.plan(store, [task], NOON)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("the server did not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "bring", away)
+        ((_, came),) = night.run(store, steps, reason="bad data", base_hash=lambda _: base_hash)
+    assert isinstance(came, StoreUnavailable)
+    assert read(store, task).shown == ({2}, {2})
+
+    assert after(0) == []
+    assert read(store, task).shown == ({1}, {1})
