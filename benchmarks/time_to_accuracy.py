@@ -38,7 +38,7 @@ from components.report import wording
 
 RESULTS = Path(__file__).parent / "results" / "time-to-accuracy.json"
 WANTED = (0.88, 0.90)
-PEFTS_START = 'init="text",virtual_tokens=20,'  # from solved examples it did no better (docs/experiments.md)
+PEFTS_START = 'init="text",virtual_tokens=20,'  # what PEFT offers; an arm may say another after it
 Curve = list[tuple[float, int, float]]  # seconds, steps, accuracy
 Look = Callable[[float, int, torch.Tensor], None]
 

@@ -114,7 +114,7 @@ def recall(base: Base, learner: Learner, steps: Iterable[MicroBatches], crew: Cr
     for rows in (crew.share(batch) for step in steps for batch in step):
         if learner.upper is not None and rows:
             with plain_products(base, [learner.method], [rows]), lean(base):
-                learner.upper.remember([row.ids for row in rows])
+                learner.upper.first_read([row.ids for row in rows])
 
 
 def _backward(

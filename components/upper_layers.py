@@ -82,17 +82,13 @@ class UpperLayers:
             if row in self.known:
                 at = self.places[row]
                 hidden[number, : len(row)] = self.states[at : at + len(row)].to(self.base.device)
-        absent, below = self._first_read(rows)
+        absent, below = self.first_read(rows)
         if below is not None:
             hidden[torch.tensor(absent, device=hidden.device), : below.shape[1]] = below
         with _from_layer(self.base, self.first):
             return Decoder.behind(self.base, front, once=True).read_states(hidden, counts)
 
-    def remember(self, rows: Sequence[Ids]) -> None:
-        """Keep what ``read`` of these rows would keep, and no more."""
-        self._first_read(rows)
-
-    def _first_read(self, rows: Sequence[Ids]) -> tuple[list[int], Tensor | None]:
+    def first_read(self, rows: Sequence[Ids]) -> tuple[list[int], Tensor | None]:
         """Numbers of the rows that are not kept, and what the lower layers make of them: kept, if there is room."""
         absent = [number for number, row in enumerate(rows) if row not in self.known]
         if not absent:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from components.errors import NotFound, RegistryError
-from registry.projection import mend
+from registry.projection import settled
 from registry.protocol import Head, Stage, Store, Version
 from registry.releases import Release, effective
-from registry.state import PENDING, PROJECTED, State, read
+from registry.state import PENDING, PROJECTED, State
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,7 @@ class Entry:
 
 def status(store: Store, task: str) -> Status:
     """How a task stands, all of its log read."""
-    try:
-        state, failed = mend(store, task), ""
-    except NotFound:
-        raise
-    except RegistryError as error:  # who may only read, or a store that takes no writes now
-        state, failed = read(store, task), f"what an interrupted command left could not be mended: {error}"
+    state, failed = settled(store, task)
     at_stage, at_alias = state.shown
     head = state.head
     return Status(

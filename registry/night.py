@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from components.errors import NotFound, NothingToRollBackTo, PrefaceError, RegistryError
+from components.errors import NothingToRollBackTo, PrefaceError
 from registry.lifecycle import Moved, destination, rollback
-from registry.projection import mend
+from registry.projection import settled
 from registry.protocol import Store
 from registry.releases import Release
-from registry.state import State, read
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def plan(store: Store, tasks: Sequence[str], since: datetime) -> list[Step]:
     """
     steps = []
     for task in tasks:
-        state = _settled(store, task)
+        state, _ = settled(store, task)  # who acts upon the plan is told if it could not be
         before = next((entry.version for entry in reversed(state.line) if not _is_since(entry, since)), None)
         if not state.line or state.line[-1].version == before:
             continue
@@ -68,16 +67,6 @@ def run(
             )
         except PrefaceError as error:
             yield step, error
-
-
-def _settled(store: Store, task: str) -> State:
-    """What the log says, MLflow brought after it: an earlier night may have been cut short between the two."""
-    try:
-        return mend(store, task)
-    except NotFound:
-        raise
-    except RegistryError:  # a store that takes no writes now; who acts upon the plan is told
-        return read(store, task)
 
 
 def _is_since(entry: Release, since: datetime) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from components.errors import RegistryError, StoreUnavailable
+from components.errors import NotFound, RegistryError, StoreUnavailable
 from registry.protocol import Store, Version
 from registry.releases import PREFIX, rolled_away
 from registry.state import PENDING, PROJECTED, State, read
@@ -75,6 +75,16 @@ def mend(store: Store, task: str) -> State:
             break
         before, state = state, read(store, task)
     return state
+
+
+def settled(store: Store, task: str) -> tuple[State, str]:
+    """The same for who only looks: as it stands, and why, where that could not be brought to its end."""
+    try:
+        return mend(store, task), ""
+    except NotFound:
+        raise
+    except RegistryError as error:  # who may only read, or a store that takes no writes now
+        return read(store, task), f"what an interrupted command left could not be mended: {error}"
 
 
 def _is_sure(state: State, before: State | None) -> bool:
