@@ -18,22 +18,17 @@ def declare_base(file: Path, task: str, base: str) -> None:
     """Name another base for a task; the file is whole at every moment, and of two who do it at once both are heard.
 
     Raises:
-        ParamsError: as ``redeclared``.
+        ParamsError: as ``redeclared``, or the file cannot be written.
     """
     locks = file.parent / ".preface" / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / file.name):
-        text = redeclared(file, task, base)
-        if text == file.read_bytes():
-            return
-        real = file.resolve()  # a link stays one
-        part = real.with_name(f".{real.name}.{os.getpid()}")
-        try:
-            part.write_bytes(text)
-            shutil.copymode(real, part)
-            part.replace(real)
-        finally:
-            part.unlink(missing_ok=True)
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / file.name):
+            text = redeclared(file, task, base)
+            if text != file.read_bytes():
+                _replace(file.resolve(), text)  # a link stays one
+    except OSError as error:
+        raise ParamsError(f"{file} cannot be changed ({error}); write `base: {base}` for {task} there") from error
 
 
 def redeclared(file: Path, task: str, base: str) -> bytes:
@@ -62,6 +57,16 @@ def redeclared(file: Path, task: str, base: str) -> bytes:
     if after.task(task).base != base or {**after.tasks, task: None} != {**before.tasks, task: None}:
         raise ParamsError(f"{file}: naming {base} for {task} would change other tasks too; do it by hand")
     return changed
+
+
+def _replace(file: Path, text: bytes) -> None:
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        part.write_bytes(text)
+        shutil.copymode(file, part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _place(text: str, task: str) -> tuple[int, int]:

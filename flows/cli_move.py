@@ -142,7 +142,7 @@ def reconcile(task: str, adopt: bool, restore: bool, reason: str, override: bool
     after = look.status(store, task)
     tables.show([views.status_row(after, None)], as_json=as_json)
     if after.drift:
-        raise RegistryError(f"{task}: {after.drift}; --restore brings MLflow back, --adopt writes it into the log")
+        raise RegistryError(f"{task}: {after.drift}; {after.remedy}")
 
 
 def _tell(moved: Moved, then: str) -> Moved:

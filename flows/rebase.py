@@ -24,7 +24,7 @@ from flows.deployments import POOL
 from flows.fleet import Ended, campaign, outcomes_of
 from registry import lifecycle, look, state
 from registry.protocol import Store as StoreProtocol
-from registry.releases import last_good
+from registry.protocol import Version
 from registry.store import Store
 
 
@@ -156,23 +156,35 @@ def undo(root: Path, tasks: list[str], reason: str) -> list[Ended]:
 
 def _back(store: StoreProtocol, root: Path, task: str, reason: str) -> str:
     declared = params_file.load(root / "params.yaml")
-    line = state.read(store, task).line
-    target = last_good(line) if line else None
-    if target is None:
+    seen = state.read(store, task)
+    head, live, now = seen.head, seen.live, declared.bases[declared.task(task).base].hash
+    if head and live and head.action == "rollback" and live.tag("base_hash") != now:
+        # Cut short after the version went back, and asked for again: what is left is the line in params.yaml.
+        name = _declared_as(declared, live)
+        declare_base(root / "params.yaml", task, name)
+        return f"version {live.number} on {name} was in Production already; params.yaml says so again"
+    target = seen.good_before()
+    if head is None or target is None:
         raise NothingToRollBackTo(f"{task} has no good version before the one in Production")
-    version, live = store.version(task, target), store.version(task, line[-1].version)
-    if version.tag("base_hash") == live.tag("base_hash"):
+    version = store.version(task, target)
+    if version.tag("base_hash") == (live.tag("base_hash") if live else now):
         raise NothingToRollBackTo(
-            f"the version before {live.name} is on the same base; `preface rollback {task}` goes there"
+            f"the version before {task}@{head.version} is on the same base; `preface rollback {task}` goes there"
         )
-    names = [name for name, base in declared.bases.items() if base.hash == version.tag("base_hash")]
-    if not names:
+    name = _declared_as(declared, version)
+    redeclared(root / "params.yaml", task, name)  # as in ``settle``
+    moved = lifecycle.rollback(store, task, target, reason=reason, base_hash=version.tag("base_hash"))
+    announce.moved(moved)
+    declare_base(root / "params.yaml", task, name)
+    return f"version {target} on {name} is in Production"
+
+
+def _declared_as(declared: Params, version: Version) -> str:
+    """The name that params.yaml has for the base of a version."""
+    found = next((name for name, base in declared.bases.items() if base.hash == version.tag("base_hash")), None)
+    if found is None:
         raise NotFound(
             f"{version.name} needs the base {version.tag('base')} ({version.tag('base_hash')}), which params.yaml does"
             " not declare any more; put it back under bases"
         )
-    redeclared(root / "params.yaml", task, names[0])  # as in ``settle``
-    moved = lifecycle.rollback(store, task, target, reason=reason, base_hash=version.tag("base_hash"))
-    declare_base(root / "params.yaml", task, names[0])
-    announce.moved(moved)
-    return f"version {target} on {names[0]} is in Production"
+    return found

@@ -31,7 +31,7 @@ def refusals(store: Store, version: Version, state: State, adopting: bool = Fals
         raw = store.read_file(version.run_id, gate.report) if gate.report else None
     except NotFound:
         raw = None
-    champion = state.head.version if state.head else None
+    champion = state.live.number if state.live else None
     if raw is None:
         found.append(f"its gate report {gate.report or '(none)'} is not in the store; {evaluate}")
     elif hashlib.sha256(raw).hexdigest() != gate.sha256:
@@ -42,11 +42,12 @@ def refusals(store: Store, version: Version, state: State, adopting: bool = Fals
     elif compared_with(raw) != champion:
         then, today = (f"version {v}" if v else "nothing" for v in (compared_with(raw), champion))
         found.append(f"its gate report is stale: it was compared with {then}, in Production is {today}; {evaluate}")
-    away = rolled_away(state.line).get(version.number)
+    away = rolled_away(state.line).get(version.number) if version.number in state.released else None
     if away:
         found.append(f"it was rolled away from on {away.when} by {away.who}: {away.reason}; train another")
-    if state.drift and not adopting:
-        found.append(f"{state.drift}; `preface reconcile {state.task}` settles that first")
+    # What was deleted and has nothing good before it is no reason: another version is then the only way on.
+    if state.drift and not adopting and not (state.gone and state.good_before() is None):
+        found.append(f"{state.drift}; {state.remedy}")
     return found
 
 

@@ -25,7 +25,7 @@ from components.errors import (
 from registry import checks, receipts
 from registry.projection import bring, mend, now, user
 from registry.protocol import Store, Version
-from registry.releases import NO_ENTRY, Action, Release, last_good, rolled_away
+from registry.releases import NO_ENTRY, Action, Release, rolled_away
 from registry.state import State, read
 
 
@@ -137,12 +137,13 @@ def destination(state: State, to: int | None = None, undone: Callable[[Release],
         raise NothingToRollBackTo(f"{task} was never in Production; `preface promote {task}` puts a version there")
     if to is not None:
         # What an edited history says is no reason to refuse what somebody asks for by name.
-        if to not in {entry.version for entry in line} and not (state.broken or state.cut):
+        never = to not in {entry.version for entry in line} or (to not in state.released and state.get(to) is not None)
+        if never and not (state.broken or state.cut):
             raise NothingToRollBackTo(
                 f"{task}@{to} was never in Production; `preface promote {task} --version {to}` is the way there"
             )
         return to
-    target = last_good(line, undone)
+    target = state.good_before(undone)
     if target is None:
         bad = ", ".join(str(number) for number in sorted(rolled_away(line))) or "none"
         edited = f"; {state.broken[-1]}, so earlier ones are not chosen by themselves" if state.broken else ""
@@ -171,10 +172,8 @@ def adopt(
     moved = set.union(*state.shown) - live
     if len(moved) != 1:
         what = f"versions {sorted(moved)} could be meant" if moved else "no other version stands in Production"
-        raise RegistryError(
-            f"{task} has nothing to adopt: {what} ({state.drift or 'log, stage and alias agree'});"
-            f" `preface reconcile {task} --restore` brings MLflow back to the log"
-        )
+        why = f"{state.drift}); {state.remedy}" if state.drift else "log, stage and alias agree)"
+        raise RegistryError(f"{task} has nothing to adopt: {what} ({why}")
     return _checked(store, "adopt", store.version(task, moved.pop()), state, reason, base_hash, who, override)
 
 

@@ -6,20 +6,22 @@ Looking mends what an interrupted command left, as every command does, and chang
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from components.errors import NotFound, RegistryError
 from registry.projection import settled
 from registry.protocol import Head, Stage, Store, Version
 from registry.releases import Release, effective
-from registry.state import PENDING, PROJECTED, State
+from registry.state import PENDING, PROJECTED, State, names
 
 
 @dataclass(frozen=True)
 class Status:
     """One task at a glance: what the log says, what MLflow's stage and alias say, and the difference in words.
 
-    ``drift`` is what was moved by hand, ``faults`` what shows that the log was edited, or a mending that failed.
+    ``drift`` is what was moved or deleted by hand and ``remedy`` what settles it, ``faults`` what shows that the log
+    was edited, or a mending that failed.
     """
 
     task: str
@@ -30,6 +32,7 @@ class Status:
     stage: tuple[int, ...] = ()
     alias: tuple[int, ...] = ()
     drift: str = ""
+    remedy: str = ""
     faults: tuple[str, ...] = ()
     newest: Version | None = None
 
@@ -59,13 +62,14 @@ def status(store: Store, task: str) -> Status:
     head = state.head
     return Status(
         task=task,
-        production=state.get(head.version) if head else None,
+        production=state.live,
         staging=state.staged,
         versions=len(state.versions),
         head=head,
         stage=tuple(sorted(at_stage)),
         alias=tuple(sorted(at_alias)),
         drift=state.drift,
+        remedy=state.remedy if state.drift else "",
         faults=tuple(filter(None, (state.cut, *state.broken, failed))),
         newest=state.versions[-1] if state.versions else None,
     )
@@ -94,7 +98,7 @@ def _glance(seen: Head) -> Status | None:
         or (live.number if live else None) != seen.aliases.get("production")
         or (last is None and live is not None)
         or (last is not None and seen.tags.get(PROJECTED) != f"{last.number} {last.hash}")
-        or (last is not None and (live is None or live.number != last.version))
+        or (last is not None and (live is None or not names(last, live)))
     )
     if stirs:
         return None
@@ -111,10 +115,13 @@ def _glance(seen: Head) -> Status | None:
 
 
 def current(store: Store, task: str, stage: Stage) -> Version | None:
-    """The version at a stage, None if there is none. Production is what the release log says."""
+    """The version at a stage, None if there is none. Production is what the release log says, if it is still there."""
     if stage == "Production":
         line = effective(store.releases(task))
-        return store.version(task, line[-1].version) if line else None
+        with suppress(NotFound):  # deleted from MLflow: `preface status` tells it
+            found = store.version(task, line[-1].version) if line else None
+            return found if found and names(line[-1], found) else None
+        return None
     return State(task, store.versions(task), [], {}).staged
 
 

@@ -106,7 +106,7 @@ def plan(state: State, own: str = "", force: bool = False, staged: bool = False)
         staged: the caller put a version into Staging; another may have moved on before that arrived.
     """
     others = {key: value for key, value in state.pending.items() if key != own}
-    head, live = state.head, state.get(state.head.version) if state.head else None
+    head, live = state.head, state.live
     too_late = staged and live is not None and (live.stage == "Staging" or "staging" in live.aliases)
     if head and (force or too_late or _is_due(state, own)):
         yield from _project(state)
@@ -127,7 +127,7 @@ def _settle(state: State, loose: bool) -> Iterator[Write]:
     Args:
         loose: what stands in Staging may be nobody's decision.
     """
-    fresh, out = [], {entry.version for entry in state.line}
+    fresh, out = [], set(state.released)
     for version in state.unsettled:
         mark = version.tag("fingerprint")
         first = min(v.number for v in state.versions if v.ready and v.tag("fingerprint") == mark)
@@ -141,7 +141,7 @@ def _settle(state: State, loose: bool) -> Iterator[Write]:
     moves, since = [], 0
     decided = any(v.number not in out and (_passed(v) or v.stage == "Staging") for v in fresh)
     if not decided:  # what gave way in Staging to a version that was then released does not come back by itself
-        since = max((entry.version for entry in state.line), default=0)
+        since = max(state.released, default=0)
     if loose or decided:
         moves = list(_stage([v for v in state.versions if v.number not in out and v.number > since]))
         yield from moves
@@ -152,7 +152,7 @@ def _settle(state: State, loose: bool) -> Iterator[Write]:
 
 def _take_out(state: State) -> Iterator[Write]:
     """What was in Production waits for nothing: it was put into Staging by somebody who had not seen that yet."""
-    ever = {entry.version for entry in state.line[:-1]} - {entry.version for entry in state.line[-1:]}
+    ever = state.released - {entry.version for entry in state.line[-1:]}
     for version in state.versions:
         if version.number in ever and version.stage == "Staging":
             yield Write("set_stage", (version.number, "Archived"))
@@ -185,7 +185,7 @@ def _no_longer_staging(version: Version) -> Iterator[Write]:
 def _project(state: State) -> Iterator[Write]:
     """Stage, alias, marks of what was rolled away from, and last the entry that all of this follows."""
     head, (at_stage, at_alias) = state.line[-1], state.shown
-    version = state.get(head.version)
+    version = state.live
     if version:  # deleted from MLflow by hand otherwise: told as drift
         if at_stage != {head.version}:
             yield Write("set_stage", (head.version, "Production"))
@@ -194,7 +194,7 @@ def _project(state: State) -> Iterator[Write]:
         yield from _no_longer_staging(version)
     away = rolled_away(state.line)
     for other in state.versions:
-        entry = away.get(other.number)
+        entry = away.get(other.number) if other.number in state.released else None
         said = f"{entry.when} {entry.who}: {entry.reason}" if entry else ""
         if other.tag("rolled_away") != said:
             yield Write("tag_version", (other.number, PREFIX + "rolled_away", said))

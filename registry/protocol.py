@@ -92,7 +92,10 @@ class Head:
 
 
 class Store(Protocol):
-    """What the rules need of a registry. Reads of what does not exist raise ``NotFound``."""
+    """What the rules need of a registry. Reads of what does not exist raise ``NotFound``.
+
+    A task exists by its versions, or by its release log where they were deleted; it then has no versions and no tags.
+    """
 
     def version(self, task: str, number: int) -> Version: ...
     def versions(self, task: str) -> list[Version]: ...

@@ -44,12 +44,17 @@ def run(found: MlflowRun) -> Run:
 
 def head(found: RegisteredModel, log: RegisteredModel | None, stages: bool) -> Head:
     """A task's registered model and that of its release log, as a search for all of them gives them."""
-    entries = sorted(log.latest_versions or (), key=lambda entry: int(entry.version)) if log else []
     return Head(
         task=found.name,
         tags=dict(found.tags),
         aliases={alias: int(at) for alias, at in found.aliases.items()},
         # Without stages MLflow names one latest version: too little to tell a task at rest by.
         latest=[version(each, found.aliases, stages) for each in found.latest_versions or ()] if stages else (),
-        last=Release.from_tags(int(entries[-1].version), entries[-1].tags) if entries else None,
+        last=last(log) if log else None,
     )
+
+
+def last(log: RegisteredModel) -> Release | None:
+    """The last entry of a release log, as a search for all of them gives it."""
+    entries = sorted(log.latest_versions or (), key=lambda entry: int(entry.version))
+    return Release.from_tags(int(entries[-1].version), entries[-1].tags) if entries else None

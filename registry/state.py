@@ -8,12 +8,12 @@ every operation leaves on the task: ``preface.projected`` says which entry stage
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from registry.protocol import Store, Version
-from registry.releases import NO_ENTRY, PREFIX, Release, breaks, effective
+from registry.releases import NO_ENTRY, PREFIX, Release, breaks, effective, last_good
 
 PROJECTED = PREFIX + "projected"
 PENDING = PREFIX + "pending."
@@ -37,6 +37,16 @@ class State:
     def head(self) -> Release | None:
         """The entry that says what is in Production."""
         return self.line[-1] if self.line else None
+
+    @property
+    def live(self) -> Version | None:
+        """The version in Production; None also where somebody deleted it from MLflow."""
+        return self.get(self.head.version) if self.head and self.head.version in self.released else None
+
+    @cached_property
+    def released(self) -> set[int]:
+        """The versions that are or were in Production, of those that are there."""
+        return {version.number for version in self.versions if any(names(entry, version) for entry in self.line)}
 
     @property
     def staged(self) -> Version | None:
@@ -70,7 +80,7 @@ class State:
     @property
     def unprojected(self) -> bool:
         """Whether the head took effect, and stages and aliases were not yet brought after it."""
-        return self.head is not None and self.projected[0] < self.head.number
+        return self.head is not None and bool(self.versions) and self.projected[0] < self.head.number
 
     @property
     def interrupted(self) -> bool:
@@ -80,13 +90,30 @@ class State:
     def get(self, number: int) -> Version | None:
         return next((v for v in self.versions if v.number == number), None)
 
+    def good_before(self, undone: Callable[[Release], bool] = lambda entry: False) -> int | None:
+        """The version that was last good before the present one, of those that were not deleted from MLflow.
+
+        Args:
+            undone: entries that are to be undone together with the head.
+        """
+        return last_good(self.line, lambda entry: entry.version not in self.released or undone(entry))
+
+    @property
+    def gone(self) -> str:
+        """That what is in Production was deleted from MLflow, in words; empty if it was not."""
+        head = self.head
+        if head is None or self.live is not None:
+            return ""
+        since = ", and its number is another's now" if self.get(head.version) else ""
+        return f"version {head.version}, which release {head.number} put into Production, was deleted{since}"
+
     @cached_property
     def drift(self) -> str:
         """In what MLflow's stage and alias say otherwise than the log, in words; empty if they agree."""
+        if self.gone:
+            return self.gone
         head, (at_stage, at_alias) = self.head, self.shown
         live = {head.version} if head else set()
-        if head and self.get(head.version) is None:
-            return f"version {head.version}, which release {head.number} put into Production, was deleted"
         wrong = [
             f"MLflow's {what} says {_versions(found)}"
             for what, found in (("stage Production", at_stage), ("alias production", at_alias))
@@ -94,6 +121,20 @@ class State:
         ]
         said = f"version {head.version} (release {head.number})" if head else "nothing is in Production"
         return f"{' and '.join(wrong)}, the release log {said}" if wrong else ""
+
+    @property
+    def remedy(self) -> str:
+        """What settles ``drift``."""
+        task = self.task
+        if not self.gone:
+            return (
+                f"`preface reconcile {task}` settles that: --restore brings MLflow back, --adopt writes it into the log"
+            )
+        good = self.good_before()
+        if good is not None:
+            return f"`preface rollback {task}` goes back to version {good}"
+        over = "" if self.versions else f"; if the task is over, delete {task}.releases in MLflow too"
+        return f"`preface promote {task}` puts another there, `preface retrain {task}` trains one{over}"
 
     @cached_property
     def breaks(self) -> list[int]:
@@ -132,6 +173,11 @@ def read(store: Store, task: str) -> State:
     # The log first: a head that moves meanwhile is then older than what is shown, and seen as moved at the next look.
     entries = store.releases(task)
     return State(task, store.versions(task), entries, store.task_tags(task))
+
+
+def names(entry: Release, version: Version) -> bool:
+    """Whether the entry speaks of this version: a number comes back where a registered model was deleted whole."""
+    return entry.version == version.number and entry.digest in ("", version.tag("manifest_digest"))
 
 
 def _versions(numbers: set[int]) -> str:

@@ -18,6 +18,7 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
+from components.errors import NotFound
 from registry import faults, records
 from registry.protocol import Head, Stage, Version
 from registry.releases import PREFIX, Release
@@ -69,14 +70,16 @@ class Store(RunStore):
 
     def versions(self, task: str) -> list[Version]:
         """All versions of a task, oldest first."""
-        with self._answering(f"task {task!r}"):
-            aliases = self._client.get_registered_model(task).aliases
-            return [records.version(found, aliases, self._stages) for found in self._search(task)]
+        model = self._model(task)
+        if model is None:
+            return []
+        with self._answering():
+            return [records.version(found, model.aliases, self._stages) for found in self._search(task)]
 
     def task_tags(self, task: str) -> dict[str, str]:
         """The tags of a task's registered model."""
-        with self._answering(f"task {task!r}"):
-            return dict(self._client.get_registered_model(task).tags)
+        model = self._model(task)
+        return dict(model.tags) if model else {}
 
     def by_fingerprint(self, task: str, fingerprint: str) -> list[Version]:
         """The versions that were trained from exactly this, oldest first; none if the task has none."""
@@ -85,16 +88,20 @@ class Store(RunStore):
             return [records.version(version, {}, self._stages) for version in found]
 
     def tasks(self) -> list[str]:
-        """The tasks that have a registered model of ours, sorted."""
+        """The tasks that have a registered model of ours, or had one and have its log still, sorted."""
         with self._answering():
-            return sorted(str(registered.name) for registered in self._models("adapters"))
+            logged = {str(log.name).removesuffix(LOG_SUFFIX) for log in self._models("releases")}
+            return sorted({*logged, *(str(registered.name) for registered in self._models("adapters"))})
 
     def overview(self) -> list[Head]:
         """Every task as two searches tell of it: a look at each would be as many as there are tasks."""
         with self._answering():
-            logs = {registered.name: registered for registered in self._models("releases")}
-            models = self._models("adapters")
-            return [records.head(found, logs.get(found.name + LOG_SUFFIX), self._stages) for found in models]
+            logs = {str(log.name).removesuffix(LOG_SUFFIX): log for log in self._models("releases")}
+            heads = [
+                records.head(found, logs.pop(found.name, None), self._stages) for found in self._models("adapters")
+            ]
+            # Whose registered model was deleted whole shows by its log.
+            return [*heads, *(Head(task, {}, {}, (), records.last(log)) for task, log in logs.items())]
 
     def download(self, version: Version) -> Path:
         """A copy of the version's adapter folder, unverified; it lives as long as this object."""
@@ -171,6 +178,20 @@ class Store(RunStore):
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was first
                 raise
         return create()
+
+    def _model(self, task: str) -> RegisteredModel | None:
+        """A task's registered model; None where that was deleted whole, and the release log is left.
+
+        Raises:
+            NotFound: there is neither.
+        """
+        try:
+            with self._answering(f"task {task!r}"):
+                return self._client.get_registered_model(task)
+        except NotFound:
+            if not self.releases(task):
+                raise
+            return None
 
     def _models(self, holds: str) -> Iterator[RegisteredModel]:
         """Our registered models: those of ``adapters``, or of ``releases``."""

@@ -109,7 +109,7 @@ def _log(state: State) -> Iterator[tuple[str, str]]:
         yield "projection", f"an operation did not come to its end (at it: {who}); `preface status {task}` mends that"
         return
     if state.drift:
-        yield "projection", f"{state.drift}; `preface reconcile {task}` settles that"
+        yield "projection", f"{state.drift}; {state.remedy}"
         return
     staged = {v.number for v in state.versions if v.stage == "Staging"}
     aliased = {v.number for v in state.versions if "staging" in v.aliases}

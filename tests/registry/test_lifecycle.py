@@ -258,10 +258,9 @@ class TestPromote:
         def overtaken(task: str, key: str, value: str) -> None:
             tag(task, key, value)
             if not later:
-                head = store.releases(task)[-1]
-                later.append(
-                    store.append_release(task, replace(head, version=2, based_on=head.number, head_hash=head.hash))
-                )
+                head, digest = store.releases(task)[-1], store.version(task, 2).tag("manifest_digest")
+                entry = replace(head, version=2, digest=digest, based_on=head.number, head_hash=head.hash)
+                later.append(store.append_release(task, entry))
 
         monkeypatch.setattr(store, "tag_task", overtaken)
         promote(1)

@@ -366,9 +366,9 @@ class TestDrift:
         candidate(store)
         by_hand(1)
 
-        with pytest.raises(PromotionRefused, match=f"`preface reconcile {task}` settles that first"):
+        with pytest.raises(PromotionRefused, match=f"`preface reconcile {task}` settles that"):
             promote(3)
-        assert "settles that first" in promote(3, override=True).entry.override
+        assert "settles that" in promote(3, override=True).entry.override
 
     def test_a_rollback_does_not_wait_and_the_history_tells(
         self, store: Any, task: str, released: Any, by_hand: Any, rollback: Any, seen: Any

@@ -151,7 +151,7 @@ def test_what_was_deleted_in_mlflow_itself(store: Any, task: str, released: Any,
     client.delete_model_version(f"{task}.releases", "3")
 
     found = [(link, fault) for where, link, fault in breaks() if where == ""]
-    settles = f"`preface reconcile {task}` settles that"
+    settles = f"`preface rollback {task}` goes back to version 1"
 
     assert found == [
         ("release log", "release 3, the last that took effect, is not in the log any more"),
