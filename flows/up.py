@@ -6,13 +6,14 @@ those.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from components.errors import PrefaceError, SetupError
-from flows import places, service_list, services
+from flows import places, service_list, services, ui
 
 SECONDS = 240.0
 
@@ -21,11 +22,14 @@ def up(root: Path) -> None:
     """Start everything and wait until it answers."""
     folder = root / places.STATION
     there = dict(service_list.alive(folder))
-    if service_list.ITSELF in there:
+    kept = service_list.ITSELF in there
+    pages = {page.name for page in ui.pages({"MLFLOW_TRACKING_URI": "", **os.environ})}
+    if kept and pages <= there.keys():
         services.say("running already; `make down` stops it")
         return
-    if there:  # what keeps them was killed, and nobody looks after the schedules
+    if there and not kept:  # what keeps them was killed, and nobody looks after the schedules
         service_list.stop_all(folder)
+    # A fleet or a rebase keeps workers too, without the pages, as long as it takes: what is started here then refuses.
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "station.log"
     with log.open("wb") as out:

@@ -100,12 +100,18 @@ class State:
 
     @property
     def gone(self) -> str:
-        """That what is in Production was deleted from MLflow, in words; empty if it was not."""
+        """That what was put into Production is not there, in words; empty if it is."""
         head = self.head
         if head is None or self.live is not None:
             return ""
-        since = ", and its number is another's now" if self.get(head.version) else ""
-        return f"version {head.version}, which release {head.number} put into Production, was deleted{since}"
+        if there := self.get(head.version):
+            now = there.tag("manifest_digest")[:12] or "none"
+            return (
+                f"release {head.number} put version {head.version} with the digest {head.digest[:12]} into Production,"
+                f" but version {head.version} has {now}: the one was deleted and its number is another's now, or a"
+                " digest was edited"
+            )
+        return f"version {head.version}, which release {head.number} put into Production, was deleted"
 
     @cached_property
     def drift(self) -> str:

@@ -215,6 +215,24 @@ def test_whoever_has_a_number_out_of_the_list_by_now_is_left_alone(
     assert not lives(stranger)
 
 
+def test_up_does_not_take_the_workers_of_a_fleet_for_its_own(checkout: Checkout, stranger: psutil.Process) -> None:
+    keeper = {"name": service_list.ITSELF, "pid": stranger.pid, "port": None, "began": stranger.create_time()}
+    others = [keeper | {"name": name} for name in ("Prefect", "Worker")]
+    listed = checkout.folder / service_list.LIST
+    listed.write_text(json.dumps([keeper, *others]), encoding="utf-8")
+
+    up = checkout.make("up")
+
+    assert (up.returncode, up.stdout) == (1, "")
+    assert f"kept running already, by the process {stranger.pid}" in up.stderr
+    assert json.loads(listed.read_text(encoding="utf-8")) == [keeper, *others], "the list stays with whoever keeps them"
+    assert lives(stranger)
+
+    # Planted: with MLflow's page there it is what `make up` started.
+    listed.write_text(json.dumps([keeper, *others, keeper | {"name": "MLflow"}]), encoding="utf-8")
+    assert checkout.make("up").stdout == "running already; `make down` stops it\n"
+
+
 def test_up_says_which_port_is_taken_and_leaves_nothing(checkout: Checkout) -> None:
     with socket.create_server((service_list.HOST, checkout.prefect)):
         up = checkout.make("up")

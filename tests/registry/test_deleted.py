@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.errors import NothingToRollBackTo, PromotionRefused
+from components.errors import ArtifactError, NothingToRollBackTo, PromotionRefused
 from registry import look
 from registry.here import Here
 from registry.protocol import Version
@@ -105,18 +105,39 @@ def test_a_task_whose_model_was_deleted_whole_is_still_told(
         rollback()
 
 
+def test_a_version_whose_digest_was_edited_is_told_and_gone_back_from(
+    store: Any, client: Any, task: str, released: Any, rollback: Any, promote: Any, seen: Any
+) -> None:
+    released(2)
+    was = store.version(task, 2).tag("manifest_digest")
+    client.set_model_version_tag(task, "2", "preface.manifest_digest", "0" * 64)
+
+    told = look.status(store, task)
+
+    assert told.drift.endswith(
+        f"has {'0' * 12}: the one was deleted and its number is another's now, or a digest was edited"
+    )
+    assert told.remedy == f"`preface rollback {task}` goes back to version 1"
+    assert rollback().version.number == 1
+    assert (look.status(store, task).in_step, seen.aliases["production"]) == (True, 1)
+    with pytest.raises(ArtifactError, match=f"the stored adapter is {task} {was}, registered was {task} 0000"):
+        promote(2)
+
+
 def test_a_number_that_came_back_is_not_in_production_for_that(
     store: Any, client: Any, task: str, candidate: Candidate, released: Any, promote: Any, rollback: Any, seen: Any
 ) -> None:
     released(2)
+    was = store.version(task, 2).tag("manifest_digest")
     client.delete_registered_model(task)
     candidate(store)
-    candidate(store)
+    now = candidate(store).tag("manifest_digest")
 
     status = look.status(store, task)
     assert (status.production, seen.aliases) == (None, {"staging": 2})
-    assert (
-        status.drift == "version 2, which release 2 put into Production, was deleted, and its number is another's now"
+    assert status.drift == (
+        f"release 2 put version 2 with the digest {was[:12]} into Production, but version 2 has {now[:12]}:"
+        " the one was deleted and its number is another's now, or a digest was edited"
     )
     assert look.current(store, task, "Production") is None
     with pytest.raises(NothingToRollBackTo, match="was never in Production"):
