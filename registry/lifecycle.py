@@ -156,7 +156,8 @@ def destination(state: State, to: int | None = None, undone: Callable[[Release],
 
 def restore(store: Store, task: str) -> State:
     """Undo what was moved by hand: stages and aliases go back to what the log says."""
-    return bring(store, task, force=True)
+    state = read(store, task)
+    return bring(store, task, force=True) if state.versions else state  # none: its model may be deleted with its tags
 
 
 def adopt(

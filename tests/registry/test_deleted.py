@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.errors import ArtifactError, NothingToRollBackTo, PromotionRefused
-from registry import look
+from registry import lifecycle, look
 from registry.here import Here
 from registry.protocol import Version
 from registry.walk import walk
@@ -101,6 +101,7 @@ def test_a_task_whose_model_was_deleted_whole_is_still_told(
     assert at_a_glance.drift == "version 2, which release 2 put into Production, was deleted"
     assert f"delete {task}.releases in MLflow too" in at_a_glance.remedy
     assert ("projection", f"{at_a_glance.drift}; {at_a_glance.remedy}") in [(b.link, b.fault) for b in walked[0].breaks]
+    assert lifecycle.restore(store, task).remedy == at_a_glance.remedy, "nothing is left to be brought back"
     with pytest.raises(NothingToRollBackTo):
         rollback()
 
