@@ -1,7 +1,7 @@
 """What was started here and still runs: a list on disk by which other commands find processes and stop them.
 
-A process is told apart from whoever may have its number later by when it began. It does not know what they are for, nor
-who starts them.
+A process is told apart from whoever may have its number later by when it began, counted from the start of the machine:
+that does not move when the clock is set. It does not know what they are for, nor who starts them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ import psutil
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
 LIST, ITSELF = "services.json", "itself"
-_GONE = 0.0  # when a process began that is not there any more
 
 
 def note(started: Sequence[tuple[str, int, int | None]], folder: Path) -> None:
     """Name, pid and port of each that was started, after those of the process that says so."""
     said = [
-        {"name": name, "pid": pid, "port": port, "began": _began(pid)}
+        {"name": name, "pid": pid, "port": port, "began": began(pid)}
         for name, pid, port in [(ITSELF, os.getpid(), None), *started]
     ]
     file = folder / LIST
@@ -52,17 +51,20 @@ def port_of(folder: Path, name: str) -> int | None:
 def _running(folder: Path) -> list[tuple[str, int, int | None]]:
     try:
         said = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        return [(one["name"], one["pid"], one["port"]) for one in said if _began(one["pid"]) == one["began"] != _GONE]
+        return [(one["name"], one["pid"], one["port"]) for one in said if began(one["pid"]) == one["began"] is not None]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def _began(pid: int) -> float:
+def began(pid: int) -> float | None:
+    """Seconds from the start of the machine to that of a process, in hundredths; None if it does not run."""
     try:
         process = psutil.Process(pid)
-        return _GONE if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return round(process.create_time() - psutil.boot_time(), 2)
     except psutil.NoSuchProcess:
-        return _GONE
+        return None
 
 
 def listening(port: int | None) -> bool:

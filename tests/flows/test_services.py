@@ -140,3 +140,14 @@ def test_a_dead_process_that_nobody_has_asked_for_yet_is_not_alive(tmp_path: Pat
         assert [name for name, _ in service_list.alive(tmp_path)] == [service_list.ITSELF]
     finally:
         process.wait()
+
+
+def test_a_process_is_known_when_the_clock_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel then says another time at which the machine started, and so do all processes."""
+    service_list.note([], tmp_path)
+    start, now = psutil.boot_time(), psutil.Process().create_time()
+
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: start + 3600)
+
+    assert psutil.Process().create_time() == pytest.approx(now + 3600), "planted"
+    assert service_list.alive(tmp_path) == [(service_list.ITSELF, os.getpid())]

@@ -200,7 +200,9 @@ def test_up_starts_all_of_it_anew_where_the_one_that_kept_it_was_killed(checkout
 def test_whoever_has_a_number_out_of_the_list_by_now_is_left_alone(
     checkout: Checkout, stranger: psutil.Process
 ) -> None:
-    entry = {"name": "Worker", "pid": stranger.pid, "port": None, "began": stranger.create_time() - 1}
+    began = service_list.began(stranger.pid)
+    assert began is not None
+    entry = {"name": "Worker", "pid": stranger.pid, "port": None, "began": began - 1}
     listed = checkout.folder / service_list.LIST
     listed.write_text(json.dumps([entry]), encoding="utf-8")
 
@@ -210,13 +212,13 @@ def test_whoever_has_a_number_out_of_the_list_by_now_is_left_alone(
     assert lives(stranger)
 
     # Planted: it is the one that was started.
-    listed.write_text(json.dumps([entry | {"began": stranger.create_time()}]), encoding="utf-8")
+    listed.write_text(json.dumps([entry | {"began": began}]), encoding="utf-8")
     assert checkout.make("down").stdout == "stopped Worker\n"
     assert not lives(stranger)
 
 
 def test_up_does_not_take_the_workers_of_a_fleet_for_its_own(checkout: Checkout, stranger: psutil.Process) -> None:
-    keeper = {"name": service_list.ITSELF, "pid": stranger.pid, "port": None, "began": stranger.create_time()}
+    keeper = {"name": service_list.ITSELF, "pid": stranger.pid, "port": None, "began": service_list.began(stranger.pid)}
     others = [keeper | {"name": name} for name in ("Prefect", "Worker")]
     listed = checkout.folder / service_list.LIST
     listed.write_text(json.dumps([keeper, *others]), encoding="utf-8")
