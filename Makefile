@@ -43,7 +43,7 @@ test: $(STAMP)  ## lint, types, unit and flow tiers
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-slow: $(STAMP)  ## the nightly tier: the pretrained model, and the full counts of property tests and kills
+slow: $(STAMP)  ## the nightly tier (two to three hours on two cores): the pretrained model, and the full counts of property tests and kills
 	$(BIN)/preface prepare
 	$(BIN)/python -m pytest -m slow
 
