@@ -50,7 +50,8 @@ def epoch_batches(rows: Sequence[TrainingRow], settings: TrainingParams, epoch: 
     """The steps of one epoch: [step][micro-batch][row]. Each row once; the last batch may be smaller.
 
     Answers that many rows share, as labels are, are spread evenly: every batch holds them in about the proportions of
-    all rows, so that a step is not pulled to the label that happened to be the more frequent (docs/experiments.md). The
+    all rows, so that a step is not pulled to the label that happened to be the more frequent (docs/experiments.md). In
+    one stretch of L labels, one of the share p is off by 1 + p (L - 2) rows at most: rare labels come together. The
     order follows from (seed, epoch) alone, so that a resumed run finds its place by counting.
     """
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
