@@ -23,13 +23,13 @@ def up(root: Path) -> None:
     folder = root / places.STATION
     there = dict(service_list.alive(folder))
     kept = service_list.ITSELF in there
+    # A fleet or a rebase keeps workers too, as long as it takes, but no pages: what is started below then refuses.
     pages = {page.name for page in ui.pages({"MLFLOW_TRACKING_URI": "", **os.environ})}
     if kept and pages <= there.keys():
         services.say("running already; `make down` stops it")
         return
     if there and not kept:  # what keeps them was killed, and nobody looks after the schedules
         service_list.stop_all(folder)
-    # A fleet or a rebase keeps workers too, without the pages, as long as it takes: what is started here then refuses.
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "station.log"
     with log.open("wb") as out:
