@@ -25,11 +25,16 @@ A message names what was wrong, both values and the remedy, in one line: the com
 
 from __future__ import annotations
 
+from components.redaction import redact
+
 _TOLD = 400
 
 
 class PrefaceError(Exception):
-    """Base of all; catch this one at the edge."""
+    """Base of all; catch this one at the edge. Its message has lost every password before anybody can write it down."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class ParamsError(PrefaceError):

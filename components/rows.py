@@ -7,28 +7,18 @@ that cannot be read is handed on with its fault, and only a file that cannot be 
 from __future__ import annotations
 
 import codecs
-import csv
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from components.errors import DataError
+from components.json_rows import json_rows
 from components.params import DataParams
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row as it stands in its file. ``where`` is ``file:line`` (a Parquet row's number, a text file's name)."""
-
-    where: str
-    text: object = None
-    target: object = None
-    fault: str | None = None
+from components.parquet_rows import parquet_rows
+from components.row import Row as Row
+from components.table_rows import csv_cells, table_rows, tsv_cells
 
 
 def read_rows(folder: Path, data: DataParams) -> Iterator[Row]:
@@ -55,17 +45,17 @@ def read_rows(folder: Path, data: DataParams) -> Iterator[Row]:
 
 def _read_file(file: Path, name: Path, data: DataParams) -> Iterator[Row]:
     if data.format == "parquet":
-        yield from _parquet(file, name.as_posix(), data)
+        yield from parquet_rows(file, name.as_posix(), data)
         return
     # Bytes that are no characters become lone surrogates: the row that holds them is found later, and named.
     with file.open(encoding=_codec(data.encoding), errors="surrogateescape", newline=_newline(data)) as lines:
         match data.format:
             case "csv":
-                yield from _table(_csv_cells(lines, name), name.as_posix(), data)
+                yield from table_rows(csv_cells(lines, name), name.as_posix(), data)
             case "tsv":
-                yield from _table(_tsv_cells(lines), name.as_posix(), data)
+                yield from table_rows(tsv_cells(lines), name.as_posix(), data)
             case "jsonl":
-                yield from _json_lines(lines, name.as_posix(), data)
+                yield from json_rows(lines, name.as_posix(), data)
             case "folder":
                 yield _text_file(lines, name)
 
@@ -80,108 +70,7 @@ def _newline(data: DataParams) -> str | None:
     return "" if data.format == "csv" else None
 
 
-Cells = tuple[int, list[str], str | None]
-
-
-def _csv_cells(lines: TextIO, name: Path) -> Iterator[Cells]:
-    """(line, cells, fault) of each CSV row, where line is the one that the row starts on."""
-    # Without strict, a stray quote would swallow rows without a word.
-    reader = csv.reader(lines, strict=True)
-    while True:
-        start = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "unexpected end" in str(error):
-                raise DataError(
-                    f'{name}:{start}: a quote opens here and is never closed; write a quote inside a cell as ""'
-                ) from error
-            yield start, [], str(error)
-        else:
-            if cells:
-                yield start, cells, None
-
-
-def _tsv_cells(lines: Iterable[str]) -> Iterator[Cells]:
-    """(line, cells, fault) of each TSV row. TSV has no quoting: a quote is a character like any other."""
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, line.removesuffix("\n").split("\t"), None
-
-
-def _table(rows: Iterator[Cells], name: str, data: DataParams) -> Iterator[Row]:
-    """Rows of a table whose columns are named by params.yaml, or by its first line."""
-    columns = data.columns or next((cells for _, cells, _ in rows), [])
-    _require_columns(name, columns, data)
-    for number, cells, fault in rows:
-        where = f"{name}:{number}"
-        if fault is None and len(cells) != len(columns):
-            fault = f"{len(cells)} cells where there are {len(columns)} columns"
-        if fault is None:
-            yield Row(where, cells[columns.index(data.text)], cells[columns.index(data.target)])
-        else:
-            yield Row(where, fault=fault)
-
-
-def _json_lines(lines: Iterable[str], name: str, data: DataParams) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=1):
-        where = f"{name}:{number}"
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield Row(where, fault=f"not JSON: {error}")
-            continue
-        if isinstance(fields, dict):
-            yield _pick_both(fields, where, data)
-        else:
-            yield Row(where, fault=f"holds a {type(fields).__name__} where an object is needed")
-
-
-def _parquet(file: Path, name: str, data: DataParams) -> Iterator[Row]:
-    with pq.ParquetFile(file) as table:
-        present = table.schema_arrow.names
-        wanted = [path if path in present else path.split(".")[0] for path in (data.text, data.target)]
-        _require_columns(name, present, data, wanted)
-        number = 0
-        for batch in table.iter_batches(columns=wanted):
-            for fields in batch.to_pylist():
-                number += 1
-                yield _pick_both(fields, f"{name}:{number}", data)
-
-
 def _text_file(lines: TextIO, name: Path) -> Row:
     if name.parent == Path():
         return Row(name.as_posix(), fault="stands in no subfolder, whose name would be its label")
     return Row(name.as_posix(), lines.read(), name.parent.name)
-
-
-def _require_columns(name: str, present: Sequence[str], data: DataParams, wanted: Sequence[str] | None = None) -> None:
-    for column in wanted or (data.text, data.target):
-        if present.count(column) != 1:
-            said = "no column" if column not in present else f"{present.count(column)} columns named"
-            raise DataError(
-                f"{name} has {said} {column!r}; it has {list(present)}: set data.text, data.target or data.columns"
-            )
-
-
-def _pick_both(fields: Mapping[str, Any], where: str, data: DataParams) -> Row:
-    try:
-        return Row(where, _pick(fields, data.text), _pick(fields, data.target))
-    except KeyError as error:
-        return Row(where, fault=f"no field {error.args[0]!r}; it has {sorted(fields)}")
-
-
-def _pick(fields: Mapping[str, Any], path: str) -> object:
-    """The value at a dotted path, a list of strings joined by a space; KeyError where the path leads nowhere."""
-    here: Any = fields
-    for part in [path] if path in fields else path.split("."):
-        if not isinstance(here, Mapping) or part not in here:
-            raise KeyError(path)
-        here = here[part]
-    if isinstance(here, list) and all(isinstance(item, str) for item in here):
-        return " ".join(here)
-    return here
