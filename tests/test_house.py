@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,30 @@ def test_imports_run_one_way_and_each_library_has_its_owner() -> None:
 
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
+
+
+def test_an_import_out_of_place_is_found_wherever_it_stands(tmp_path: Path) -> None:
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    planted = {
+        "registry/scored.py": "import mlflow",
+        "components/rows.py": "import boto3",
+        "components/gates.py": "import prefect",
+        "components/losses.py": "import registry.artifact",
+    }
+    for name, line in planted.items():
+        file = tmp_path / name
+        file.write_text(f"{file.read_text(encoding='utf-8')}\n\ndef planted() -> None:\n    {line}\n", encoding="utf-8")
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert "4 broken" in done.stdout, done.stdout
+    for name in planted:
+        assert name.removesuffix(".py").replace("/", ".") in done.stdout
 
 
 @pytest.mark.flow
