@@ -4,14 +4,14 @@
 
 FROM python:3.11-slim AS build
 ARG PIP_EXTRA_INDEX_URL
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 BIN=.venv/bin
+ENV PIP_NO_CACHE_DIR=1 BIN=.venv/bin
 WORKDIR /app
 RUN python -m venv .venv
 COPY requirements.lock .
 # Running needs no tests: the lock ends where theirs begins.
 RUN sed -i '/^# Tests alone/,$d' requirements.lock
 # The Makefile's first install line; the second stands below, and a test compares both.
-RUN $BIN/python -m pip install --quiet --requirement requirements.lock
+RUN $BIN/python -m pip install --quiet --no-compile --requirement requirements.lock
 # Python compiles what it imports: a container would do it again at every start, and all that is installed is 508 MB.
 RUN $BIN/python -c "import datasets, dvc.cli, mlflow.pyfunc, prefect.flows, prefect.workers.process, torch, transformers"
 
@@ -24,7 +24,7 @@ USER preface
 ENV PATH=/app/.venv/bin:$PATH BIN=.venv/bin PYTHONUNBUFFERED=1
 # What a run writes (.preface, bases, data) lies below /app too: mount volumes there, or name servers by environment.
 COPY --chown=preface:preface . .
-RUN $BIN/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+RUN $BIN/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 # An image holds no git history, and DVC is told so.
 RUN $BIN/dvc config --local core.no_scm true
 ARG PREFACE_GIT_COMMIT
