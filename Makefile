@@ -11,8 +11,6 @@ export DO_NOT_TRACK ?= true
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export DVC_NO_ANALYTICS ?= 1
-# Bytecode of 2.5 GB, most of which is never imported, took more than a minute. Python writes it where it imports.
-export PIP_NO_COMPILE ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-all test slow bench-train lint ui up down clean lock
@@ -22,12 +20,13 @@ help:  ## this list
 
 setup: $(STAMP)  ## install everything into .venv (done by itself when missing or stale)
 
-# The same two install lines stand in the Dockerfile; a test compares them.
+# The same two install lines stand in the Dockerfile; a test compares them. Bytecode of 2.5 GB, most of which is never
+# imported, took more than a minute: Python writes it where it imports. (PIP_NO_COMPILE=1 means the contrary to pip.)
 $(STAMP): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV) (2.5 GB with a CPU build of torch, some 5 more with the default one; minutes the first time)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 	rm -f $(VENV)/.installed-*
 	touch $@
 

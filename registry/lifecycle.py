@@ -7,6 +7,7 @@ Nothing here loads weights, or imports torch or prefect. What there is to see of
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import uuid
@@ -255,11 +256,15 @@ def _whereabouts(version: Version) -> str:
 
 
 def git_commit(folder: Path | None = None) -> str:
-    """The commit that is checked out in a folder, this one if none is given; empty outside a checkout."""
+    """The commit that is checked out in a folder, this one if none is given.
+
+    Outside a checkout what PREFACE_GIT_COMMIT says, which is set where an image is built; empty if nobody says.
+    """
+    told = os.environ.get("PREFACE_GIT_COMMIT", "")
     try:
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+        return told
+    return found.stdout.strip() if found.returncode == 0 else told

@@ -79,6 +79,9 @@ def faults(compose: Mapping[str, Any]) -> list[str]:
         # `docker compose up --wait` takes its end for a failure where nobody waits for that.
         if service.get("restart") == "no" and name not in waited:
             found.append(f"nobody waits for {name}")
+    # What is built for several services is made anew for all of them, whichever one was meant.
+    built = [service["image"] for service in compose["services"].values() if "build" in service]
+    found += [f"built twice: {image}" for image in sorted(set(built)) if built.count(image) > 1]
     return found + [f"circle: {name}" for name in _circles(compose["services"])]
 
 
@@ -129,6 +132,7 @@ PLANTED = {
     "a misspelt key": ("    hostname: worker", "    hostnam: worker", "worker: key hostnam"),
     "a newest image": ("versitygw:v1.7.0", "versitygw:latest", "s3: image versity/versitygw:latest"),
     "an image without a version": ("postgres:16.14", "library/postgres", "postgres: image library/postgres"),
+    "an image of two builders": ("  mlflow:\n", "  mlflow:\n    build: {context: .}\n", "built twice: preface:0.1.0"),
     "an unknown service": ("      mlflow: {cond", "      mlfow: {cond", "worker: waits for mlfow"),
     "only started": (
         "postgres: {condition: service_healthy}",

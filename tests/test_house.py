@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from components import params
+from flows import lock
 from flows.cli import preface
 
 ROOT = Path(__file__).parent.parent
@@ -122,10 +123,21 @@ def test_a_module_is_one_screenful_of_thoughts(path: Path) -> None:
 def test_the_image_installs_as_the_makefile_does() -> None:
     install = re.compile(r"^(?:\t|RUN )\$\(?BIN\)?/(python -m pip install .*)$", re.MULTILINE)
     makefile = install.findall((ROOT / "Makefile").read_text())
-    dockerfile = install.findall((ROOT / "Dockerfile").read_text())
+    text = (ROOT / "Dockerfile").read_text()
 
     assert len(makefile) == 2
-    assert dockerfile == makefile
+    assert install.findall(text) == makefile
+    # The image ends the lock where the tests' part begins, and that is how `make lock` writes it.
+    assert f"RUN sed -i '/^{lock.TESTS_ALONE.split(':')[0]}/,$d' requirements.lock" in text
+    assert lock.TESTS_ALONE in (ROOT / "requirements.lock").read_text()
+
+
+def test_a_change_of_the_code_leaves_the_layer_of_the_environment_alone() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    last_stage = lines[max(place for place, line in enumerate(lines) if line.startswith("FROM")) :]
+    copied = [line.split()[-2:] for line in last_stage if line.startswith("COPY")]
+
+    assert copied == [["/app/.venv", "/app/.venv"], [".", "."]]
 
 
 def test_the_image_has_two_stages_no_root_and_no_local_state() -> None:

@@ -180,3 +180,15 @@ def test_the_commit_is_the_one_checked_out_and_empty_where_there_is_none(
 def test_without_git_the_commit_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_commit(tmp_path) == ""
+
+
+def test_an_image_without_history_says_which_commit_it_was_built_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("PREFACE_GIT_COMMIT", "b" * 40)
+    assert git_commit(tmp_path) == "b" * 40
+
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--no-verify", "--message", "First")
+    assert git_commit(tmp_path) == git(tmp_path, "rev-parse", "HEAD")  # a checkout knows better

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from components.base_hash import hash_base
 from flows import doctor, places
 from flows.cli import preface
+from flows.lock import TESTS_ALONE
 
 PARAMS = """
 bases:
@@ -84,6 +85,14 @@ class TestPackages:
         (tmp_path / "lock").write_text("torch==2.13.0\n")
 
         assert result(doctor.packages(tmp_path / "lock")) == "ok"
+
+    def test_what_tests_alone_ask_for_may_be_missing_but_not_be_another(self, tmp_path: Path) -> None:
+        lock = tmp_path / "requirements.lock"
+        lock.write_text(f"{TESTS_ALONE}no-such-thing==1.0\n")
+        assert result(doctor.packages(lock)) == "ok"
+
+        lock.write_text(f"{TESTS_ALONE}no-such-thing==1.0\npytest==0.1\n")
+        assert doctor.packages(lock).found.startswith("pytest ")
 
     def test_without_a_lock_nothing_is_claimed(self, tmp_path: Path) -> None:
         assert result(doctor.packages(tmp_path / "requirements.lock")) == "warn"
