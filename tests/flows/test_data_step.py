@@ -16,9 +16,12 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from components import identity
 from components.base_hash import hash_base
 from components.data import read_examples, read_report
 from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable
+from components.params import load
+from components.redaction import redact
 from flows import data_step
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +77,13 @@ def test_the_closure_follows_imports_inside_functions_and_packages(tmp_path: Pat
     assert import_closure(tmp_path, "a") == {"components/a.py", "components/b.py", "components/methods/c.py"}
 
 
+def at(said: Any, path: str) -> Any:
+    """What stands at a key path."""
+    for part in path.split("."):
+        said = said.get(part)
+    return said
+
+
 def stale_entries(root: Path) -> list[str]:
     """What dvc.lock says otherwise than the code and the parameters, found without running or fetching anything."""
     declared = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
@@ -96,12 +106,18 @@ def stale_entries(root: Path) -> list[str]:
                     content = (root / dep["path"]).read_bytes() if (root / dep["path"]).is_file() else b""
                     if hashlib.md5(content, usedforsecurity=False).hexdigest() != dep["md5"]:
                         found.append(f"{name}: another {dep['path']}")
-            for path, value in entry["params"]["params.yaml"].items():
-                now = declared
-                for part in path.split("."):
-                    now = now[part]
-                if now != value:
-                    found.append(f"{name}: another {path}")
+            for file, values in entry.get("params", {}).items():
+                said = yaml.safe_load((root / file).read_text(encoding="utf-8")) if (root / file).is_file() else {}
+                found += [
+                    f"{name}: another {path} in {file}" for path, value in values.items() if at(said, path) != value
+                ]
+    for key, item in declared["bases"].items():
+        if json.loads((root / f"data/sources/bases/{key}.json").read_text(encoding="utf-8"))["hash"] != item["hash"]:
+            found.append(f"data/sources/bases/{key}.json: another hash")
+    for key, task in load(root / "params.yaml").tasks.items():
+        said = json.loads((root / f"data/sources/{key}.json").read_text(encoding="utf-8"))
+        if (said["source"], said["data"]) != (redact(task.data.source), identity.settings(task.data)):
+            found.append(f"data/sources/{key}.json: other than params.yaml")
     return found
 
 
@@ -204,7 +220,7 @@ def test_git_sees_the_lock_and_the_identities_and_none_of_the_data(project: Path
     made = {
         line[3:] for line in listing.stdout.splitlines() if not line[3:].startswith(("components/", "tiny/", ".tiny."))
     }
-    written = {"dvc.lock", "data/sources/film.json", "data/sources/news.json"}
+    written = {"dvc.lock", "data/sources/film.json", "data/sources/news.json", "data/sources/bases/tiny.json"}
     own = {".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"}
     assert made == written | own | {"film.csv", "news.csv"}
 
@@ -249,14 +265,16 @@ def test_changed_code_reruns_the_stages_that_run_it(project: Path) -> None:
 def test_a_lock_behind_its_code_parameters_or_sources_is_found(project: Path) -> None:
     assert stale_entries(project) == []
     change(project, "tasks.film.data.max_tokens", 8)
-    for name in ("components/rows.py", "data/sources/news.json"):
-        with (project / name).open("a", encoding="utf-8") as file:
-            file.write("\n")
+    with (project / "components/rows.py").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    news = project / "data/sources/news.json"
+    said = json.loads(news.read_text(encoding="utf-8"))
+    news.write_text(json.dumps(said | {"identity": {"sha256": "0" * 64}}), encoding="utf-8")
     assert stale_entries(project) == [
-        "fetch@news: another data/sources/news.json",
+        "fetch@news: another identity in data/sources/news.json",
         "prepare@film: another components/rows.py",
-        "prepare@film: another tasks.film.data",
         "prepare@news: another components/rows.py",
+        "data/sources/film.json: other than params.yaml",
     ]
 
 
