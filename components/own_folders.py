@@ -8,7 +8,7 @@ files hold.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from components.addresses import scheme_of
@@ -27,6 +27,7 @@ def refuse_sources(declared: Params, root: Path, tasks: Iterable[str] = (), base
     Raises:
         SourceError: naming the key of the source, where it lies, and what to do. Nothing has been touched.
     """
+    tasks, bases = list(tasks), list(bases)
     chosen = {f"tasks.{task}.data.source" for task in tasks} | {f"bases.{base}.source" for base in bases}
     made = [f"data/{kind}/{task}" for task in tasks for kind in ("raw", "prepared")]
     made += [f"bases/{base}" for base in bases]
@@ -47,11 +48,10 @@ def _sources(declared: Params) -> Mapping[str, str]:
     return rows | {f"bases.{name}.source": base.source for name, base in declared.bases.items()}
 
 
-def _refuse(key: str, source: str, folders: Iterable[str], root: Path) -> None:
+def _refuse(key: str, source: str, folders: Sequence[str], root: Path) -> None:
     path = root / os.path.expanduser(source)  # that of pathlib fails where there is no such user
     if not os.path.lexists(path):
         return  # told by whoever reads it
-    links = list(_links(path))
     for folder in folders:
         own = root / folder
         if overlap(path, own):
@@ -62,13 +62,14 @@ def _refuse(key: str, source: str, folders: Iterable[str], root: Path) -> None:
                 f" made anew. Nothing was touched; move {'it' if inside else 'your own files'} into a folder of your"
                 " own and name that as the source"
             )
-        for link in links:
-            if _holds(own, link):
-                raise SourceError(
-                    f"{key} holds the link {link.relative_to(path)}, which leads into {folder}: {source}. What is there"
-                    " is made by Preface and DVC and deleted before it is made anew. Nothing was touched; put the file"
-                    " itself in the link's place"
-                )
+    for link in _links(path):
+        folder = next((folder for folder in folders if _holds(root / folder, link)), None)
+        if folder is not None:
+            raise SourceError(
+                f"{key} holds the link {link.relative_to(path)}, which leads into {folder}: {source}. What is there"
+                " is made by Preface and DVC and deleted before it is made anew. Nothing was touched; put the file"
+                " itself in the link's place"
+            )
 
 
 def _links(folder: Path) -> Iterator[Path]:
