@@ -63,10 +63,9 @@ def _refuse(key: str, source: str, folders: Sequence[str], root: Path) -> None:
                 " own and name that as the source"
             )
     for link in _links(path):
-        folder = next((folder for folder in folders if _holds(root / folder, link)), None)
-        if folder is not None:
+        if holding := [folder for folder in folders if _holds(root / folder, link)]:
             raise SourceError(
-                f"{key} holds the link {link.relative_to(path)}, which leads into {folder}: {source}. What is there"
+                f"{key} holds the link {link.relative_to(path)}, which leads into {holding[0]}: {source}. What is there"
                 " is made by Preface and DVC and deleted before it is made anew. Nothing was touched; put the file"
                 " itself in the link's place"
             )

@@ -19,7 +19,7 @@ from filelock import FileLock
 from components import identity
 from components.base_hash import hash_base
 from components.data import read_examples, read_report
-from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable
+from components.errors import DataError, ParamsError, PrefaceError, SetupError, SourceError, SourceUnavailable
 from components.params import load
 from components.redaction import redact
 from flows import data_step
@@ -386,3 +386,136 @@ def test_a_task_that_was_never_prepared_has_no_entry(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text("stages: {fetch@film: {}}", encoding="utf-8")
     with pytest.raises(DataError, match="no complete entry of 'film'"):
         data_step.lock_entry(tmp_path, "film")
+
+
+# --- nobody's file is lost --------------------------------------------------------------------------------------------
+
+
+def everything(root: Path) -> dict[str, bytes]:
+    """All files but what DVC and we keep of our own doings."""
+    own = (".git", ".dvc/tmp", ".preface")
+    return {
+        name: path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not (name := path.relative_to(root).as_posix()).startswith(own)
+    }
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize(
+    ("key", "source"),
+    [
+        ("tasks.film.data.source", "data/raw/film/mine.csv"),
+        ("tasks.film.data.source", "data/raw/news/mine.csv"),
+        ("tasks.news.data.source", "data/prepared/film/mine.csv"),
+        ("tasks.film.data.source", "link.csv"),
+        ("tasks.film.data.source", "data"),
+        ("bases.tiny.source", "bases/tiny"),
+    ],
+)
+def test_a_source_that_would_be_deleted_is_refused_before_anything_is_touched(
+    project: Path, key: str, source: str
+) -> None:
+    for folder in ("data/raw/film", "data/raw/news", "data/prepared/film", "bases/tiny"):
+        (project / folder / "mine.csv").write_bytes(ROWS)
+    (project / "link.csv").symlink_to("data/raw/film/mine.csv")
+    change(project, key, source)
+    (project / "film.csv").write_bytes(ROWS + b"text number 60,neg\n")  # there is work to do
+    before = everything(project)
+    for tasks in ((), ("film",)):
+        with pytest.raises(SourceError, match=rf"^{key} "):
+            prepare(project, *tasks)
+        assert everything(project) == before
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize(
+    ("key", "source", "stage"),
+    [
+        ("tasks.film.data.source", "data/raw/film/mine.csv", "fetch@film"),
+        ("tasks.film.data.source", "data/raw/news/mine.csv", "fetch@news"),
+        ("bases.tiny.source", "bases/tiny", "base@tiny"),
+    ],
+)
+def test_a_repro_by_hand_deletes_no_source_either(project: Path, key: str, source: str, stage: str) -> None:
+    change(project, key, source)
+    mine = project / source if source.endswith(".csv") else project / source / "mine.txt"
+    mine.write_bytes(b"only copy")
+    with pytest.raises(SourceError, match=rf"^{key} lies in"):
+        data_step.dvc(project, ["repro", "--force", "--single-item", stage])
+    assert mine.read_bytes() == b"only copy"
+
+
+@pytest.mark.flow
+def test_of_many_tasks_the_one_whose_source_lies_in_ours_keeps_no_other_from_its_data(project: Path) -> None:
+    change(project, "tasks.film.data.source", "data/raw/film/film.csv")
+    found = data_step.prepare_each(project, ["film", "news"])
+    assert isinstance(found["film"], SourceError)
+    assert isinstance(found["news"], data_step.DataVersion)
+
+
+# --- no secret is written, and no new signature is a change -----------------------------------------------------------
+
+
+@pytest.mark.flow
+def test_a_presigned_address_leaves_no_secret_and_runs_nothing_when_signed_anew(project: Path, site: Any) -> None:
+    address = site.put("/film.csv", ROWS, headers={"ETag": '"1"'}, head=False)
+    change(project, "tasks.film.data.source", f"{address}?X-Amz-Expires=60&X-Amz-Signature=planted-one")
+    lines: list[str] = []
+    versions = data_step.prepare(project, ["film"], lines.append)
+    assert "Running stage 'fetch@film':" in lines
+    change(project, "tasks.film.data.source", f"{address}?X-Amz-Expires=99&X-Amz-Signature=planted-two")
+    assert prepare(project, "film")[1] == set()
+
+    site.put("/film.csv", ROWS + b"text number 60,neg\n", headers={"ETag": '"2"'}, head=False)
+    assert prepare(project, "film")[1] == {"fetch@film", "prepare@film"}
+
+    site.put("/film.csv", status=403)
+    with pytest.raises(SourceError, match="403, access is denied; its signature may have expired") as raised:
+        prepare(project, "film")
+    (project / "params.yaml").unlink()
+    written = b"".join(path.read_bytes() for path in project.rglob("*") if path.is_file())
+    assert b"planted" not in written + "".join([str(versions), str(raised.value), *lines]).encode()
+
+
+@pytest.mark.flow
+def test_a_stage_that_says_a_secret_is_not_repeated(project: Path) -> None:
+    said = "raise OSError('GET http://bob:planted-pw@host/rows.csv?sig=planted-sig failed')"
+    (project / "components/data.py").write_text(f"print('http://bob:planted-pw@host')\n{said}\n", encoding="utf-8")
+    with pytest.raises(PrefaceError, match="dvc repro failed") as raised:
+        prepare(project, "film")
+    assert "planted" not in str(raised.value)
+
+
+# --- params.yaml as DVC reads it --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["https://host/rows.csv", "s3://b/rows.csv", f"hf://a/b@{'0' * 40}/rows.csv"])
+def test_an_address_that_dvc_cannot_read_is_told_before_dvc_is_called(
+    project_of_one: Callable[[str], Path], address: str
+) -> None:
+    root = project_of_one(f"{{source: {address}, format: csv, labels: [neg, pos]}}")
+    with pytest.raises(ParamsError, match=rf'line 4: .*in quotes: write "{address}"'):
+        data_step.prepare(root)
+    assert not (root / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["5e3", "0o7"])
+def test_a_name_that_dvc_reads_as_a_number_is_told(project_of_one: Callable[..., Path], name: str) -> None:
+    root = project_of_one("{source: rows.csv, format: csv, labels: [neg, pos]}", name)
+    with pytest.raises(ParamsError, match=r"DVC reads the name .* otherwise; write it in quotes"):
+        data_step.prepare(root)
+
+
+@pytest.fixture
+def project_of_one(tmp_path: Path) -> Callable[..., Path]:
+    """A params.yaml as somebody types it, the data of its one task given."""
+
+    def make(data: str, name: str = "film") -> Path:
+        gate = "[{metric: accuracy, direction: higher, threshold: 0.5}]"
+        text = f"bases: {{tiny: {{source: tiny, hash: '{'0' * 64}'}}}}\ntasks:\n  {name}:\n    data: {data}\n"
+        text += f"    base: tiny\n    instruction: Say it.\n    gate: {gate}\n"
+        (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return make
