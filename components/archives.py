@@ -1,28 +1,47 @@
 """Files taken out of wheels, zip files and tarballs, those inside one another included. Nothing in them is run.
 
-A member that would land outside the folder, a link or a device is refused. It does not know where archives come from.
+A member that would land outside the folder, a link or a device is refused, and so is an archive that makes much out of
+little: what comes out is counted while it comes, so that neither disk nor memory fills. It does not know where archives
+come from.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import re
-import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from components.errors import SourceError
 
 _SUFFIX = re.compile(r"\.(whl|zip|tar|tar\.(gz|bz2|xz)|tgz)$")
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError, zlib.error)
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error),
+    *(EOFError, OSError, RuntimeError, NotImplementedError, UnicodeError, ValueError, OverflowError),
+)
+# Text packs to a tenth, a table of few words to a fiftieth. What makes more is no data set but an attack, or a mistake.
+RATIO = 200  # bytes out of one byte of the outermost archive
+SMALL = 100 << 20  # bytes that any archive may make, however small
+MOST = 1 << 40  # bytes that none may exceed
+MEMBERS = 1_000_000
+_BLOCK = 1 << 20
+_PACKED: Mapping[bytes, Callable[[Path], IO[bytes]]] = {
+    b"\x1f\x8b": lambda path: cast("IO[bytes]", gzip.GzipFile(path)),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,70 @@ class _Entry:
     name: str
     regular: bool
     open: Callable[[], IO[bytes]]
+    counted: bool  # whether its bytes are, where they are read
+
+
+class _Allowance:
+    """How many bytes may still come out of an archive and those inside it, and how many members."""
+
+    def __init__(self, archive: Path) -> None:
+        self.archive, self.members = archive.name, 0
+        self.size = archive.stat().st_size
+        self.most = min(max(SMALL, RATIO * self.size), MOST)
+        self.left = self.most
+
+    def spend(self, size: int) -> None:
+        """Count bytes that come out, or are about to."""
+        self.left -= size
+        if self.left < 0:
+            raise SourceError(
+                f"{self.archive} of {self.size:,} bytes unpacks to more than {self.most:,}, which no sound data set"
+                " does; if you trust it, unpack it yourself and name the file or folder as the source"
+            )
+
+    def count(self) -> None:
+        """Count a member."""
+        self.members += 1
+        if self.members > MEMBERS:
+            raise SourceError(
+                f"{self.archive} holds more than {MEMBERS:,} members; if you trust it, unpack it yourself and name the"
+                " file or folder as the source"
+            )
+
+
+class _Counted(io.RawIOBase):
+    """A stream whose bytes are counted where they are read or passed over; no more is read at once than is allowed."""
+
+    def __init__(self, stream: IO[bytes], allowance: _Allowance) -> None:
+        super().__init__()
+        self._stream, self._allowance, self._furthest = stream, allowance, 0
+
+    def read(self, size: int = -1) -> bytes:
+        size = max(size, 0) if size >= 0 else self._allowance.left + 1
+        before = self._stream.tell()
+        self._reach(before + size if size > _BLOCK else before)
+        got = self._stream.read(size)
+        self._reach(before + len(got))
+        return got
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET:
+            self._reach(offset)
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def _reach(self, position: int) -> None:
+        if position > self._furthest:
+            self._allowance.spend(position - self._furthest)
+            self._furthest = position
 
 
 def extract(archive: Path, member: str, to: Path, only: Sequence[str] = ("*",)) -> None:
@@ -47,16 +130,20 @@ def extract(archive: Path, member: str, to: Path, only: Sequence[str] = ("*",)) 
     Raises:
         SourceError: no such member, not an archive, or one that no sound archive holds.
     """
+    _extract(archive, member, to, only, _Allowance(archive))
+
+
+def _extract(archive: Path, member: str, to: Path, only: Sequence[str], allowance: _Allowance) -> None:
     parts = PurePosixPath(member).parts
     inner = next((n for n, part in enumerate(parts[:-1], 1) if _SUFFIX.search(part)), None)
     if inner is not None and not any("*" in part for part in parts[:inner]):
         with tempfile.TemporaryDirectory() as room:
-            extract(archive, "/".join(parts[:inner]), Path(room))
-            extract(Path(room) / parts[inner - 1], "/".join(parts[inner:]), to, only)
+            _extract(archive, "/".join(parts[:inner]), Path(room), ("*",), allowance)
+            _extract(Path(room) / parts[inner - 1], "/".join(parts[inner:]), to, only, allowance)
         return
     found = 0
     try:
-        with _entries(archive) as entries:
+        with _entries(archive, allowance) as entries:
             for entry in entries:
                 if _escapes(entry.name):
                     raise SourceError(
@@ -67,7 +154,7 @@ def extract(archive: Path, member: str, to: Path, only: Sequence[str] = ("*",)) 
                     continue
                 if not entry.regular:
                     raise SourceError(f"{archive.name} holds {entry.name} as a link or a device; only files are taken")
-                _copy(entry, to / below, archive)
+                _copy(entry, to / below, archive, allowance)
                 found += 1
     except _BROKEN as error:
         raise SourceError(f"{archive.name} is not a whole archive: {error}") from error
@@ -78,8 +165,8 @@ def extract(archive: Path, member: str, to: Path, only: Sequence[str] = ("*",)) 
 def top_folder(archive: Path) -> str:
     """The one folder that everything in a source distribution lies in."""
     try:
-        with _entries(archive) as entries:
-            tops = {PurePosixPath(entry.name).parts[0] for entry in entries}
+        with _entries(archive, _Allowance(archive)) as entries:
+            tops = {(PurePosixPath(entry.name).parts or ("",))[0] for entry in entries}
     except _BROKEN as error:
         raise SourceError(f"{archive.name} is not a whole archive: {error}") from error
     if len(tops) != 1:
@@ -102,30 +189,49 @@ def _escapes(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts
 
 
-def _copy(entry: _Entry, to: Path, archive: Path) -> None:
+def _copy(entry: _Entry, to: Path, archive: Path, allowance: _Allowance) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     try:
         with to.open("xb") as target, entry.open() as source:
-            shutil.copyfileobj(source, target)
+            while block := source.read(_BLOCK):
+                if not entry.counted:
+                    allowance.spend(len(block))
+                target.write(block)
     except FileExistsError as error:
         raise SourceError(f"{archive.name} holds {entry.name} twice; do not trust it") from error
 
 
 @contextmanager
-def _entries(archive: Path) -> Iterator[Iterator[_Entry]]:
+def _entries(archive: Path, allowance: _Allowance) -> Iterator[Iterator[_Entry]]:
     """The files and links of an archive of any kind, in its own order."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
-            yield (_zip_entry(packed, info) for info in packed.infolist() if not info.is_dir())
+            yield (_zip_entry(packed, info) for info in _each(packed.infolist(), allowance) if not info.is_dir())
     else:
-        with tarfile.open(archive) as tape:
-            yield (_tar_entry(tape, info) for info in tape if not info.isdir())
+        # Opened here and not by tarfile, which reads the name of a member at once, whatever length it claims.
+        with _unpacked(archive) as stream:
+            counted = cast("IO[bytes]", _Counted(stream, allowance))
+            with tarfile.open(fileobj=counted, mode="r:") as tape:
+                yield (_tar_entry(tape, info) for info in _each(tape, allowance) if not info.isdir())
+
+
+def _each(found: Iterable[Any], allowance: _Allowance) -> Iterator[Any]:
+    for info in found:
+        allowance.count()
+        yield info
+
+
+def _unpacked(archive: Path) -> IO[bytes]:
+    with archive.open("rb") as file:
+        start = file.read(6)
+    openers = (opener for mark, opener in _PACKED.items() if start.startswith(mark))
+    return next(openers, lambda path: path.open("rb"))(archive)
 
 
 def _zip_entry(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Entry:
     mode = info.external_attr >> 16
-    return _Entry(info.orig_filename, stat.S_IFMT(mode) in (0, stat.S_IFREG), lambda: packed.open(info))
+    return _Entry(info.orig_filename, stat.S_IFMT(mode) in (0, stat.S_IFREG), lambda: packed.open(info), False)
 
 
 def _tar_entry(tape: tarfile.TarFile, info: tarfile.TarInfo) -> _Entry:
-    return _Entry(info.name, info.isreg(), lambda: cast("IO[bytes]", tape.extractfile(info)))  # None for links alone
+    return _Entry(info.name, info.isreg(), lambda: cast("IO[bytes]", tape.extractfile(info)), True)  # None for links

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import params
+from components import identity, params
+from components.addresses import scheme_of
 from components.base_hash import BaseHash, hash_base, require
 from components.base_support import KVShape, refuse_by_config, try_cache
-from components.errors import BaseError, BaseMismatch, ParamsError, PrefaceError, UnsupportedBase
+from components.errors import BaseError, BaseMismatch, PrefaceError, SourceError, UnsupportedBase
 from components.folders import whole_folder
+from components.own_folders import overlap, refuse_sources
 from components.params import BaseParams
-from components.sources import fetch
+from components.sources import fetch, local_path
 from components.template import read_tokenizer
 
 if TYPE_CHECKING:
@@ -91,6 +93,11 @@ def materialise(name: str, base: BaseParams, to: Path, others: Path | None = Non
         BaseMismatch: the model in them is not the pinned one.
         UnsupportedBase: Preface cannot use it.
     """
+    if not scheme_of(base.source) and overlap(local_path(base.source, Path()), to):
+        raise SourceError(
+            f"bases.{name}.source {base.source} and {to}, which is replaced by the base made of it, lie in one another;"
+            " move your own files into another folder and name that as the source"
+        )
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as room, whole_folder(to) as new:
         fetched = Path(room) / "fetched"
@@ -211,10 +218,11 @@ def _config(folder: Path) -> Any:
 
 
 def _stage(name: str) -> None:
-    declared = params.load(Path("params.yaml")).bases
-    if name not in declared:
-        raise ParamsError(f"params.yaml has no base {name!r}; it has {sorted(declared)}")
-    materialise(name, declared[name], Path("bases") / name, others=bases_folder(Path()))
+    declared = params.load(Path("params.yaml"))
+    base = declared.bases[declared.base(name)]
+    refuse_sources(declared, Path(), bases=[name])
+    identity.require(identity.FOLDER / "bases" / f"{name}.json", identity.of_base(base), "preface prepare")
+    materialise(name, base, Path("bases") / name, others=bases_folder(Path()))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
+from components import identity
 from components.errors import BaseError, DataError, PrefaceError
 from components.examples import Example as Example
 from components.examples import Tally, examples
 from components.folders import whole_folder
+from components.own_folders import refuse_sources
 from components.params import SPLITS, DataParams, Split, TaskParams, load
 from components.rows import read_rows
 from components.template import Template, ids_of, read_tokenizer
@@ -203,10 +205,14 @@ def context_of(config_file: Path) -> int:
 def main(task: str) -> None:
     """The DVC stage prepare@TASK, run in the project's root."""
     try:
-        params = load(Path("params.yaml")).task(task)
+        declared, to = load(Path("params.yaml")), Path("data/prepared", task)
+        params = declared.task(task)
+        refuse_sources(declared, Path(), tasks=[task])
+        said = {"data": identity.settings(params.data)}
+        identity.require(identity.FOLDER / f"{task}.json", said, f"preface prepare {task}")
         base = Path("bases", params.base)
         context = context_of(base / "config.json")
-        prepare(task, params, Path("data/raw", task), base / "tokenizer.json", context, Path("data/prepared", task))
+        prepare(task, params, Path("data/raw", task), base / "tokenizer.json", context, to)
     except PrefaceError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -10,11 +10,14 @@ from typing import Literal, Self
 
 from pydantic import FiniteFloat, field_validator, model_validator
 
+from components.addresses import fault_of
 from components.records import Count, Record, Sha256, Share
 
 
-def _check_pin(source: str, sha256: str | None) -> None:
-    """What pip downloads is checked before any of its code runs, so the digest must be there."""
+def _check_source(source: str, sha256: str | None) -> None:
+    """An address that may be written down as it is, and the digest where nothing else says what its bytes are."""
+    if fault := fault_of(source):
+        raise ValueError(f"source: {fault}")
     if source.startswith("pypi://") and sha256 is None:
         raise ValueError("a pypi:// source needs sha256, the digest of the distribution's file")
 
@@ -36,7 +39,7 @@ class BaseParams(Record):
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
-        _check_pin(self.source, self.sha256)
+        _check_source(self.source, self.sha256)
         return self
 
 
@@ -139,5 +142,5 @@ class DataParams(Record):
         for label, (low, high) in (self.ranges or {}).items():
             if low is not None and high is not None and low > high:
                 raise ValueError(f"the range of {label!r} is empty: {low:g} is above {high:g}")
-        _check_pin(self.source, self.sha256)
+        _check_source(self.source, self.sha256)
         return self

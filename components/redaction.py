@@ -12,8 +12,13 @@ import re
 MASK = "***"
 # An address runs to the next sign that cannot stand in one. A password may hold "@", "/" and ":" all the same.
 _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s'\"<>`|]+)")
-# Theirs is an "@" that means something else.
+# Theirs is an "@" that means something else, unless a colon stands before it.
 _AT_IS_NO_PASSWORD = frozenset({"hf", "pypi", "file", "models", "runs"})
+# Tokens whose form tells them, wherever they stand: of Hugging Face, AWS, GitHub, GitLab, PyPI, and JSON web tokens.
+_TOKEN = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
+    r"|glpat-[\w-]{16,}|pypi-[\w-]{32,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"
+)
 _DATABASES = ("postgres", "mysql", "mariadb", "mssql", "oracle")
 _PATHS = ("sqlite", "file")
 # "password=secret" and "token: secret" outside of addresses, as drivers and libraries write them.
@@ -34,15 +39,17 @@ def redact(text: str) -> str:
     """
     for value in _secret_values():
         text = text.replace(value, MASK)
+    text = _TOKEN.sub(MASK, text)
     text = _ADDRESS.sub(lambda match: f"{match[1]}://{_public(match[1].lower(), match[2])}", text)
     text = _FIELD.sub(lambda match: f"{match[1]}{match[2]}{MASK}", text)
     return _BEARER.sub(lambda match: f"{match[1] or ''}{match[2]} {MASK}", text)
 
 
 def carries_password(address: str) -> bool:
-    """Whether an address holds a user or a password in front of its host."""
+    """Whether an address holds a user or a password in front of its host; one that ``redact`` has masked does not."""
     match = _ADDRESS.match(address)
-    return match is not None and _user_ends(match[1].lower(), match[2]) > 0
+    end = _user_ends(match[1].lower(), match[2]) if match else 0
+    return match is not None and match[2][:end] not in ("", f"{MASK}@")
 
 
 def _secret_values() -> list[str]:
@@ -75,7 +82,8 @@ def _masked(pair: str) -> str:
 def _user_ends(scheme: str, rest: str) -> int:
     """How many signs of what follows ``scheme://`` are user and password, their "@" included."""
     if scheme in _AT_IS_NO_PASSWORD or scheme.startswith(_PATHS):
-        return 0
+        host = rest.partition("/")[0]
+        return host.rfind("@") + 1 if ":" in host.rpartition("@")[0] and scheme in ("hf", "pypi") else 0
     before_query = rest.partition("?")[0] if "@" in rest.partition("?")[0] else rest
     last = before_query.rfind("@")
     if last < 0:

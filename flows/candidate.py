@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -19,6 +19,7 @@ from components.evaluation import leading_metric
 from components.fingerprint import RECIPE
 from components.machine import Machine
 from components.params import MethodName, TaskParams
+from components.redaction import redact
 from flows.data_step import DataVersion
 from flows.job import Imported
 from registry.lifecycle import git_commit
@@ -68,7 +69,7 @@ def draft(
         seed=settings.training.seed,
         params={
             "instruction": params.instruction,
-            "data": params.data.model_dump(mode="json"),
+            "data": params.data.model_dump(mode="json") | {"source": redact(params.data.source)},
             method: settings.model_dump(mode="json"),
         },
         template=params.template,
@@ -105,6 +106,12 @@ def libraries() -> dict[str, str]:
     return {name: version(name) for name in (*SHAPING, *SCORING)}
 
 
+def _rows(said: Manifest) -> dict[str, Any]:
+    """What a manifest says of the rows; of the address, what may be shown, since older ones kept it whole."""
+    kept: dict[str, Any] = dict(said.params["data"])  # type: ignore[arg-type]  # or TypeError
+    return kept | {"source": redact(str(kept["source"]))}
+
+
 def settings(said: Manifest) -> TaskParams:
     """What ``draft`` wrote down of the task, as it was trained.
 
@@ -118,7 +125,7 @@ def settings(said: Manifest) -> TaskParams:
         return TaskParams.model_validate(
             {
                 "base": said.base.name,
-                "data": {**dict(said.params["data"]), "labels": said.labels},  # type: ignore[arg-type]  # or TypeError
+                "data": _rows(said) | {"labels": said.labels},
                 "instruction": said.params["instruction"],
                 "template": said.template,
                 "method": said.method,

@@ -7,7 +7,6 @@ written in dvc.yaml and components/; nothing of it is known here.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -20,9 +19,12 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from components import errors, object_store, params, sources
+from components import errors, identity, object_store, params, sources
 from components.data import read_report
 from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable
+from components.own_folders import refuse_sources
+from components.redaction import redact
+from flows import dvc_yaml
 
 WAIT = 3600.0  # seconds that a preparation waits for the one before it
 # Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
@@ -59,11 +61,15 @@ def prepare(
     """
     declared = params.load(root / "params.yaml")
     chosen = {task: declared.task(task) for task in (tasks or declared.tasks)}
+    bases = sorted({settings.base for settings in chosen.values()})
+    refuse_sources(declared, root, chosen, bases)
+    dvc_yaml.require_same(root / "params.yaml", declared)
     with _alone(root):
         for task, settings in chosen.items():
-            identity = sources.resolve(settings.data.source, settings.data.sha256, root=root)
-            _note(root / "data" / "sources" / f"{task}.json", identity)
-        bases = sorted({settings.base for settings in chosen.values()})
+            held = sources.resolve(settings.data.source, settings.data.sha256, root=root)
+            identity.write(root / identity.FOLDER / f"{task}.json", identity.of_task(settings.data, held))
+        for base in bases:
+            identity.write(root / identity.FOLDER / "bases" / f"{base}.json", identity.of_base(declared.bases[base]))
         going = ["--keep-going"] if keep_going else []
         dvc(root, ["repro", *going, *(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)], say)
         entries = _lock_entries(root, list(chosen))
@@ -156,20 +162,6 @@ def _alone(root: Path) -> Iterator[None]:
         raise SetupError(f"{path} was held by another preparation for {WAIT:.0f} s; wait for it, or end it") from error
 
 
-def _note(path: Path, identity: dict[str, str]) -> None:
-    """Write what a source holds now; the stage fetch@TASK depends on this file and on nothing outside the project."""
-    said = json.dumps(identity, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") == said:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(said)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[str]:
     """Run one command of DVC in the project and return what it said; raise what went wrong as one line."""
     # The stages say `python`: that must be the one that Preface is installed for, activated or not.
@@ -186,7 +178,7 @@ def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambd
     ) as process:
         assert process.stdout is not None  # as asked for above
         for line in process.stdout:
-            lines.append(line.rstrip())
+            lines.append(redact(line.rstrip()))
             if line.startswith(("Running stage", "Stage ")):
                 say(lines[-1])
     if process.returncode:

@@ -24,6 +24,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from components.errors import NotFound, StoreUnavailable
+from components.redaction import redact
 from registry import address, faults, records, schema
 from registry.protocol import Failure, Run
 from registry.releases import PREFIX
@@ -95,7 +96,7 @@ class RunStore:
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, context: str) -> None:
         """Name the rows that a run used; ``digest`` is at most 36 characters, which DVC's md5 is."""
-        where = json.dumps({"uri": source})
+        where = json.dumps({"uri": redact(source)})
         dataset = Dataset(name=name, digest=digest, source_type="local", source=where)
         with self._answering():
             self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])

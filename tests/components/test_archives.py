@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components import archives
 from components.archives import extract, top_folder
 from components.errors import SourceError
 
@@ -149,3 +151,81 @@ def test_a_folder_comes_out_as_it_went_in(tree, tmp_path_factory: pytest.TempPat
     files = {"/".join(("top", *parts)) + ".txt": content for parts, content in tree.items()}
     got = taken(tarball(room / "a.tar.gz", files), "top", room / "out")
     assert {f"top/{name}": content for name, content in got.items()} == files
+
+
+# --- archives that make much out of little ----------------------------------------------------------------------------
+
+ZEROS = bytes(1 << 20)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bounds of a hundred megabytes and a million members, as ones that a test reaches at once."""
+    monkeypatch.setattr(archives, "SMALL", 100_000)
+    monkeypatch.setattr(archives, "MEMBERS", 50)
+
+
+def packed_tar(to: Path, kind: str, name: str, size: int) -> Path:
+    with tarfile.open(to, f"w:{kind}") as tape:
+        info = tarfile.TarInfo(name)
+        info.size = size
+        tape.addfile(info, io.BytesIO(bytes(size)))
+    return to
+
+
+def packed_zip(to: Path, name: str, size: int) -> Path:
+    with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(name, bytes(size))
+    return to
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz", "bz2", "xz"])
+@pytest.mark.parametrize("wanted", ["rows.csv", "other.csv"])
+def test_an_archive_that_makes_much_out_of_little_is_refused(
+    kind: str, wanted: str, small: None, tmp_path: Path
+) -> None:
+    size = 4 << 20
+    archive = tmp_path / "a.packed"
+    packed_zip(archive, "rows.csv", size) if kind == "zip" else packed_tar(archive, kind, "rows.csv", size)
+    if kind == "zip" and wanted == "other.csv":
+        says = "holds no other.csv"  # a zip file gives one member without unpacking the others
+    else:
+        says = r"a\.packed of [\d,]+ bytes unpacks to more than [\d,]+, .*unpack it yourself"
+    with pytest.raises(SourceError, match=says):
+        taken(archive, wanted, tmp_path / "out")
+    written = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert written < max(archives.SMALL, archives.RATIO * archive.stat().st_size)
+
+
+def test_an_archive_inside_another_has_what_the_outermost_may_make(small: None, tmp_path: Path) -> None:
+    inner = packed_zip(tmp_path / "inner.zip", "rows.csv", 4 << 20)
+    outer = zipped(tmp_path / "outer.zip", {"inner.zip": inner.read_bytes()})
+    with pytest.raises(SourceError, match=r"outer\.zip of [\d,]+ bytes unpacks to more"):
+        taken(outer, "inner.zip/rows.csv", tmp_path / "out")
+
+
+def test_a_name_of_a_member_that_is_as_long_as_memory_is_refused(small: None, tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as stream:
+        info = tarfile.TarInfo("././@LongLink")
+        info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
+        stream.write(info.tobuf(tarfile.GNU_FORMAT))
+        stream.write(ZEROS)
+    with pytest.raises(SourceError, match="unpacks to more than"):
+        taken(tmp_path / "a.tar.gz", "rows.csv", tmp_path / "out")
+
+
+@MAKERS
+def test_an_archive_of_too_many_members_is_refused(make, name, small: None, tmp_path: Path) -> None:
+    archive = make(tmp_path / name, {f"pkg/{n}": b"" for n in range(51)})
+    with pytest.raises(SourceError, match="holds more than 50 members; if you trust it"):
+        taken(archive, "pkg", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", ""])
+def test_rows_that_pack_well_are_taken(kind: str, tmp_path: Path) -> None:
+    rows = b"text,label\n" + b"".join(b"text number %d,good\n" % n for n in range(50_000))
+    with tarfile.open(tmp_path / "a.tar", f"w:{kind}") as tape:
+        info = tarfile.TarInfo("pkg/rows.csv")
+        info.size = len(rows)
+        tape.addfile(info, io.BytesIO(rows))
+    assert taken(tmp_path / "a.tar", "pkg/rows.csv", tmp_path / "out") == {"rows.csv": rows}

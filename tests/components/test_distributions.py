@@ -1,13 +1,17 @@
-"""Real pip on an index of files: the digest chooses the file, and is compared before any code of it runs."""
+"""An index that pip is set to: the digest chooses the file, and no code of it ever runs."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,23 +67,27 @@ def test_the_digest_chooses_between_wheel_and_sdist(index: dict[str, str], name:
 
 
 def test_a_wrong_digest_is_refused_with_both(index: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=f"has the sha256 [0-9a-f]{{64}}, params.yaml pins {'0' * 64}"):
+    with pytest.raises(
+        SourceError, match=f"has the sha256 [0-9a-f]{{64}} and [0-9a-f]{{64}}, params.yaml pins {'0' * 64}"
+    ):
         download("tinydata==1.0", "0" * 64, tmp_path)
 
 
-def test_no_code_of_an_sdist_runs_before_its_digest_was_compared(index: dict[str, str], tmp_path: Path) -> None:
+def test_no_code_of_an_sdist_runs_whatever_its_digest(index: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "index" / "tinydata" / "tinydata-1.0-py3-none-any.whl").unlink()
     page = tmp_path / "index" / "tinydata" / "index.html"
     page.write_text('<!DOCTYPE html><html><body><a href="tinydata-1.0.tar.gz">tinydata-1.0.tar.gz</a></body></html>')
     with pytest.raises(SourceError, match=index["tinydata-1.0.tar.gz"]):
         download("tinydata==1.0", "0" * 64, tmp_path)
+    file = download("tinydata==1.0", index["tinydata-1.0.tar.gz"], tmp_path)
     assert not (tmp_path / "ran").exists()
-    download("tinydata==1.0", index["tinydata-1.0.tar.gz"], tmp_path)
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={tmp_path}"]
+    subprocess.run([*pip, str(file)], capture_output=True, check=False)
     assert (tmp_path / "ran").exists(), "the test's backend never runs, so it proved nothing"
 
 
 def test_an_unknown_distribution_is_refused(index: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"pip cannot download tinydata==2\.0: No matching distribution") as raised:
+    with pytest.raises(SourceError, match=r"no index has tinydata==2\.0 \(looked at file://") as raised:
         download("tinydata==2.0", "0" * 64, tmp_path)
     assert raised.type is SourceError
 
@@ -89,5 +97,46 @@ def test_an_index_that_is_down_is_worth_another_try(
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
-    with pytest.raises(SourceUnavailable, match=r"could not reach its index for tinydata==1\.0"):
+    with pytest.raises(SourceUnavailable, match=r"could not reach an index for tinydata==1\.0"):
         download("tinydata==1.0", "0" * 64, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.pypi.simple.v1+json", "text/html"])
+def test_an_index_on_the_web_is_read_in_either_form(
+    index: dict[str, str], kind: str, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "tinydata-1.0.tar.gz"
+    page = f'<a href="../../files/{name}#sha256={index[name]}">{name}</a>'
+    if "json" in kind:
+        page = json.dumps(
+            {"files": [{"filename": name, "url": f"../../files/{name}", "hashes": {"sha256": index[name]}}]}
+        )
+    site.put("/simple/tinydata/", page.encode(), headers={"Content-Type": kind})
+    site.put(f"/files/{name}", (tmp_path / "index/tinydata" / name).read_bytes())
+    monkeypatch.setenv("PIP_INDEX_URL", site.url.replace("http://", "http://bob:planted@") + "/simple")
+    assert download("tinydata==1.0", index[name], tmp_path).name == name
+    with pytest.raises(SourceError) as raised:
+        download("tinydata==2.0", index[name], tmp_path)
+    assert "planted" not in str(raised.value)
+
+
+def test_an_extra_index_that_is_down_does_not_hide_what_another_has(
+    index: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", os.environ["PIP_INDEX_URL"])
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    assert download("tinydata==1.0", index["tinydata-1.0.tar.gz"], tmp_path).is_file()
+
+
+@pytest.mark.parametrize("href", ["../../../evil-1.0.tar.gz", "/etc/tinydata-1.0.tar.gz", "a/..%2Ftinydata-1.0.tar.gz"])
+def test_a_page_writes_nothing_outside_the_folder(
+    index: dict[str, str], href: str, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.put("/simple/tinydata/", f'<a href="{href}">x</a>'.encode())
+    monkeypatch.setenv("PIP_INDEX_URL", f"{site.url}/simple")
+    (tmp_path / "in/to").mkdir(parents=True)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(SourceError):
+        download("tinydata==1.0", "0" * 64, tmp_path / "in/to")
+    assert {path for path in set(tmp_path.rglob("*")) - before if not path.is_relative_to(tmp_path / "in/to")} == set()

@@ -15,7 +15,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components import identity
 from components.errors import SourceError, SourceUnavailable
+from components.params import load
 from components.sources import fetch, resolve
 
 ROWS = b"text\tlabel\nfine\tpositive\n"
@@ -184,7 +186,7 @@ def test_an_object_that_is_not_there(bucket: Any, tmp_path: Path) -> None:
 
 def test_a_key_that_leads_out_is_refused(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # moto, like some gateways, tidies such keys when they are put; a listing may still name one.
-    monkeypatch.setattr("components.sources._s3_objects", lambda client, source: [("movies/../../evil", "tag")])
+    monkeypatch.setattr("components.s3.objects", lambda client, source: [("movies/../../evil", "tag")])
     with pytest.raises(SourceError, match="leads out of its folder"):
         fetch("s3://reviews/movies/", tmp_path / "out")
 
@@ -290,6 +292,6 @@ def test_the_stage_fetches_what_was_resolved(tmp_path: Path) -> None:
     note.write_text(json.dumps({"source": "other.tsv"}))
     assert "is about other.tsv, params.yaml says rows.tsv" in stage(tmp_path, "reviews").stderr
 
-    note.write_text(json.dumps(resolve("rows.tsv", root=tmp_path)))
+    identity.write(note, identity.of_task(load(tmp_path / "params.yaml").task("reviews").data, {"sha256": "0"}))
     assert stage(tmp_path, "reviews").returncode == 0
     assert got(tmp_path / "data" / "raw" / "reviews") == {"rows.tsv": ROWS}

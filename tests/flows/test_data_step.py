@@ -16,9 +16,12 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from components import identity
 from components.base_hash import hash_base
 from components.data import read_examples, read_report
-from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable
+from components.errors import DataError, ParamsError, PrefaceError, SetupError, SourceError, SourceUnavailable
+from components.params import load
+from components.redaction import redact
 from flows import data_step
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +77,13 @@ def test_the_closure_follows_imports_inside_functions_and_packages(tmp_path: Pat
     assert import_closure(tmp_path, "a") == {"components/a.py", "components/b.py", "components/methods/c.py"}
 
 
+def at(said: Any, path: str) -> Any:
+    """What stands at a key path."""
+    for part in path.split("."):
+        said = said.get(part)
+    return said
+
+
 def stale_entries(root: Path) -> list[str]:
     """What dvc.lock says otherwise than the code and the parameters, found without running or fetching anything."""
     declared = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
@@ -96,12 +106,18 @@ def stale_entries(root: Path) -> list[str]:
                     content = (root / dep["path"]).read_bytes() if (root / dep["path"]).is_file() else b""
                     if hashlib.md5(content, usedforsecurity=False).hexdigest() != dep["md5"]:
                         found.append(f"{name}: another {dep['path']}")
-            for path, value in entry["params"]["params.yaml"].items():
-                now = declared
-                for part in path.split("."):
-                    now = now[part]
-                if now != value:
-                    found.append(f"{name}: another {path}")
+            for file, values in entry.get("params", {}).items():
+                said = yaml.safe_load((root / file).read_text(encoding="utf-8")) if (root / file).is_file() else {}
+                found += [
+                    f"{name}: another {path} in {file}" for path, value in values.items() if at(said, path) != value
+                ]
+    for key, item in declared["bases"].items():
+        if json.loads((root / f"data/sources/bases/{key}.json").read_text(encoding="utf-8"))["hash"] != item["hash"]:
+            found.append(f"data/sources/bases/{key}.json: another hash")
+    for key, task in load(root / "params.yaml").tasks.items():
+        said = json.loads((root / f"data/sources/{key}.json").read_text(encoding="utf-8"))
+        if (said["source"], said["data"]) != (redact(task.data.source), identity.settings(task.data)):
+            found.append(f"data/sources/{key}.json: other than params.yaml")
     return found
 
 
@@ -204,7 +220,7 @@ def test_git_sees_the_lock_and_the_identities_and_none_of_the_data(project: Path
     made = {
         line[3:] for line in listing.stdout.splitlines() if not line[3:].startswith(("components/", "tiny/", ".tiny."))
     }
-    written = {"dvc.lock", "data/sources/film.json", "data/sources/news.json"}
+    written = {"dvc.lock", "data/sources/film.json", "data/sources/news.json", "data/sources/bases/tiny.json"}
     own = {".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"}
     assert made == written | own | {"film.csv", "news.csv"}
 
@@ -249,14 +265,16 @@ def test_changed_code_reruns_the_stages_that_run_it(project: Path) -> None:
 def test_a_lock_behind_its_code_parameters_or_sources_is_found(project: Path) -> None:
     assert stale_entries(project) == []
     change(project, "tasks.film.data.max_tokens", 8)
-    for name in ("components/rows.py", "data/sources/news.json"):
-        with (project / name).open("a", encoding="utf-8") as file:
-            file.write("\n")
+    with (project / "components/rows.py").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    news = project / "data/sources/news.json"
+    said = json.loads(news.read_text(encoding="utf-8"))
+    news.write_text(json.dumps(said | {"identity": {"sha256": "0" * 64}}), encoding="utf-8")
     assert stale_entries(project) == [
-        "fetch@news: another data/sources/news.json",
+        "fetch@news: another identity in data/sources/news.json",
         "prepare@film: another components/rows.py",
-        "prepare@film: another tasks.film.data",
         "prepare@news: another components/rows.py",
+        "data/sources/film.json: other than params.yaml",
     ]
 
 
@@ -368,3 +386,136 @@ def test_a_task_that_was_never_prepared_has_no_entry(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text("stages: {fetch@film: {}}", encoding="utf-8")
     with pytest.raises(DataError, match="no complete entry of 'film'"):
         data_step.lock_entry(tmp_path, "film")
+
+
+# --- nobody's file is lost --------------------------------------------------------------------------------------------
+
+
+def everything(root: Path) -> dict[str, bytes]:
+    """All files but what DVC and we keep of our own doings."""
+    own = (".git", ".dvc/tmp", ".preface")
+    return {
+        name: path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not (name := path.relative_to(root).as_posix()).startswith(own)
+    }
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize(
+    ("key", "source"),
+    [
+        ("tasks.film.data.source", "data/raw/film/mine.csv"),
+        ("tasks.film.data.source", "data/raw/news/mine.csv"),
+        ("tasks.news.data.source", "data/prepared/film/mine.csv"),
+        ("tasks.film.data.source", "link.csv"),
+        ("tasks.film.data.source", "data"),
+        ("bases.tiny.source", "bases/tiny"),
+    ],
+)
+def test_a_source_that_would_be_deleted_is_refused_before_anything_is_touched(
+    project: Path, key: str, source: str
+) -> None:
+    for folder in ("data/raw/film", "data/raw/news", "data/prepared/film", "bases/tiny"):
+        (project / folder / "mine.csv").write_bytes(ROWS)
+    (project / "link.csv").symlink_to("data/raw/film/mine.csv")
+    change(project, key, source)
+    (project / "film.csv").write_bytes(ROWS + b"text number 60,neg\n")  # there is work to do
+    before = everything(project)
+    for tasks in ((), ("film",)):
+        with pytest.raises(SourceError, match=rf"^{key} "):
+            prepare(project, *tasks)
+        assert everything(project) == before
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize(
+    ("key", "source", "stage"),
+    [
+        ("tasks.film.data.source", "data/raw/film/mine.csv", "fetch@film"),
+        ("tasks.film.data.source", "data/raw/news/mine.csv", "fetch@news"),
+        ("bases.tiny.source", "bases/tiny", "base@tiny"),
+    ],
+)
+def test_a_repro_by_hand_deletes_no_source_either(project: Path, key: str, source: str, stage: str) -> None:
+    change(project, key, source)
+    mine = project / source if source.endswith(".csv") else project / source / "mine.txt"
+    mine.write_bytes(b"only copy")
+    with pytest.raises(SourceError, match=rf"^{key} lies in"):
+        data_step.dvc(project, ["repro", "--force", "--single-item", stage])
+    assert mine.read_bytes() == b"only copy"
+
+
+@pytest.mark.flow
+def test_of_many_tasks_the_one_whose_source_lies_in_ours_keeps_no_other_from_its_data(project: Path) -> None:
+    change(project, "tasks.film.data.source", "data/raw/film/film.csv")
+    found = data_step.prepare_each(project, ["film", "news"])
+    assert isinstance(found["film"], SourceError)
+    assert isinstance(found["news"], data_step.DataVersion)
+
+
+# --- no secret is written, and no new signature is a change -----------------------------------------------------------
+
+
+@pytest.mark.flow
+def test_a_presigned_address_leaves_no_secret_and_runs_nothing_when_signed_anew(project: Path, site: Any) -> None:
+    address = site.put("/film.csv", ROWS, headers={"ETag": '"1"'}, head=False)
+    change(project, "tasks.film.data.source", f"{address}?X-Amz-Expires=60&X-Amz-Signature=planted-one")
+    lines: list[str] = []
+    versions = data_step.prepare(project, ["film"], lines.append)
+    assert "Running stage 'fetch@film':" in lines
+    change(project, "tasks.film.data.source", f"{address}?X-Amz-Expires=99&X-Amz-Signature=planted-two")
+    assert prepare(project, "film")[1] == set()
+
+    site.put("/film.csv", ROWS + b"text number 60,neg\n", headers={"ETag": '"2"'}, head=False)
+    assert prepare(project, "film")[1] == {"fetch@film", "prepare@film"}
+
+    site.put("/film.csv", status=403)
+    with pytest.raises(SourceError, match="403, access is denied; its signature may have expired") as raised:
+        prepare(project, "film")
+    (project / "params.yaml").unlink()
+    written = b"".join(path.read_bytes() for path in project.rglob("*") if path.is_file())
+    assert b"planted" not in written + "".join([str(versions), str(raised.value), *lines]).encode()
+
+
+@pytest.mark.flow
+def test_a_stage_that_says_a_secret_is_not_repeated(project: Path) -> None:
+    said = "raise OSError('GET http://bob:planted-pw@host/rows.csv?sig=planted-sig failed')"
+    (project / "components/data.py").write_text(f"print('http://bob:planted-pw@host')\n{said}\n", encoding="utf-8")
+    with pytest.raises(PrefaceError, match="dvc repro failed") as raised:
+        prepare(project, "film")
+    assert "planted" not in str(raised.value)
+
+
+# --- params.yaml as DVC reads it --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["https://host/rows.csv", "s3://b/rows.csv", f"hf://a/b@{'0' * 40}/rows.csv"])
+def test_an_address_that_dvc_cannot_read_is_told_before_dvc_is_called(
+    project_of_one: Callable[[str], Path], address: str
+) -> None:
+    root = project_of_one(f"{{source: {address}, format: csv, labels: [neg, pos]}}")
+    with pytest.raises(ParamsError, match=rf'line 4: .*in quotes: write "{address}"'):
+        data_step.prepare(root)
+    assert not (root / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["5e3", "0o7"])
+def test_a_name_that_dvc_reads_as_a_number_is_told(project_of_one: Callable[..., Path], name: str) -> None:
+    root = project_of_one("{source: rows.csv, format: csv, labels: [neg, pos]}", name)
+    with pytest.raises(ParamsError, match=r"DVC reads the name .* otherwise; write it in quotes"):
+        data_step.prepare(root)
+
+
+@pytest.fixture
+def project_of_one(tmp_path: Path) -> Callable[..., Path]:
+    """A params.yaml as somebody types it, the data of its one task given."""
+
+    def make(data: str, name: str = "film") -> Path:
+        gate = "[{metric: accuracy, direction: higher, threshold: 0.5}]"
+        text = f"bases: {{tiny: {{source: tiny, hash: '{'0' * 64}'}}}}\ntasks:\n  {name}:\n    data: {data}\n"
+        text += f"    base: tiny\n    instruction: Say it.\n    gate: {gate}\n"
+        (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return make
