@@ -1,9 +1,9 @@
 """A value of a row, as some format's reader found it, becomes a text or an answer. Knows no file and no format.
 
 One rule for every format: null, NaN and a text of nothing but white space are missing values, and a missing value is
-never the word for it. The words `NA`, `null` and `None` are words. Labels are compared in Unicode's composed form,
-NFC, since a Mac takes é apart and a keyboard types it as one; a number is compared by its value, since pandas writes the
-integers of a column with a gap as 1.0; true and false are compared without letter case.
+never the word for it. The words `NA`, `null` and `None` are words. Labels are compared in Unicode's composed form
+(NFC), since a Mac takes é apart and a keyboard types it as one; a number is compared by its value, since pandas writes
+the integers of a column with a gap as 1.0; true and false are compared without letter case.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 
 from components.errors import DataError, told
 
@@ -90,9 +91,18 @@ def number_of(value: object, column: str) -> float:
 
 def same_label(answer: str, labels: Iterable[str]) -> str | None:
     """The label that the answer means though it is written in another way; None where none, or several, are meant."""
-    wanted = set(_spellings(answer))
-    found = [label for label in labels if not wanted.isdisjoint(_spellings(label))]
-    return found[0] if len(found) == 1 else None
+    by_spelling = _by_spelling(tuple(labels))
+    found = {label for spelling in _spellings(answer) for label in by_spelling.get(spelling, ())}
+    return found.pop() if len(found) == 1 else None
+
+
+@lru_cache(maxsize=8)
+def _by_spelling(labels: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
+    spellings: dict[str, list[str]] = {}
+    for label in labels:
+        for spelling in set(_spellings(label)):
+            spellings.setdefault(spelling, []).append(label)
+    return spellings
 
 
 def same_labels(labels: Iterable[str]) -> tuple[str, str] | None:
