@@ -73,7 +73,7 @@ def stand_in(text: str) -> FileKind | None:
         return kind
     if _PAGE.match(text):
         title = _TITLE.search(text)
-        named = f" (its title is {told(' '.join(title[1].split()))!r})" if title else ""
+        named = f", titled {told(' '.join(title[1].split()))!r}" if title else ""
         return FileKind(
             f"an HTML page{named}",
             "use the raw address of the file, as a page's download link has it, and look whether it needs a login",
