@@ -73,7 +73,7 @@ def prepare(task: str, params: TaskParams, raw: Path, tokenizer_file: Path, cont
 def _check_bad_rows(task: str, tally: Tally, allowed: float) -> None:
     bad = tally.dropped["bad"]
     if bad and len(bad) > allowed * tally.read:
-        # Where most rows are bad, the settings or the file are wrong: to allow them all would leave nothing to train on.
+        # Where most rows are bad, the settings or the file are wrong; a higher limit would leave little to train on.
         remedy = "raise" if len(bad) <= tally.read / 2 else "the settings that read them so; do not raise"
         first = "; ".join(bad[:3]) + ("; ..." if len(bad) > 3 else "")
         raise DataError(

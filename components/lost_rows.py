@@ -24,8 +24,8 @@ def refuse_contradictions(task: str, read: int, dropped: Dropped, data: DataPara
     if count > _MOST * read:
         one = "label" if data.labels is not None else "answer"
         raise DataError(
-            f"{task}: {count} of {read} rows {_contradicting(data)} ({_first(count, first)}); a text has one {one} here:"
-            " keep one row of each text"
+            f"{task}: {count} of {read} rows {_contradicting(data)} ({_first(count, first)}); a text has one {one}"
+            " here: keep one row of each text"
             + (f", or make a task of each label (tasks.{task}.data.labels)" if data.labels is not None else "")
             + _cut(data, truncated)
         )

@@ -9,7 +9,7 @@ import codecs
 import json
 import re
 
-from components.binary_kind import FileKind
+from components.binary_kind import FileKind, is_binary
 from components.errors import told
 
 _LFS = FileKind(
@@ -56,7 +56,11 @@ def wide_encoding(head: bytes) -> str | None:
         # Letters of Latin have a NUL each; of any script, line ends do, and then every line end does.
         mostly = high > 0.3 * (len(head) // 2)
         ends = sum(head[at : at + 2] == line_end for at in range(0, len(head) - 1, 2)) if high and not mostly else 0
-        if high and low < 0.05 * high and (mostly or (2 * ends > head.count(b"\n") and not _is_utf8(head))):
+        if (
+            high
+            and low < 0.05 * high
+            and (mostly or (2 * ends > head.count(b"\n") and (is_binary(head) or not _is_utf8(head))))
+        ):
             return encoding
     return None
 
