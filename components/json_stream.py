@@ -14,7 +14,7 @@ from typing import Any, TextIO
 BLANK = " \t\r\n\x1e\ufeff"  # between two values: white space, the mark of JSON text sequences, that of UTF-8
 _SPACE = re.compile(f"[{BLANK}]*")
 _CHUNK = 1 << 20  # characters that are read at once
-_NEAR = 16  # characters: no name, number or escape that is cut at the end of a chunk is longer, where it is a fault
+_NEAR = 16  # characters before the end of what is held: a fault there may be but a value that is cut
 
 
 class Doubled(dict[str, Any]):
@@ -107,7 +107,7 @@ class JsonStream:
                 if self._ended or not self._may_be_cut(error):
                     raise
             else:
-                if end < len(self._held) or self._ended:  # otherwise a number may go on
+                if end + _NEAR <= len(self._held) or self._ended:  # otherwise a number may go on: "1.", "1e+"
                     self._at = end
                     return value
             self._read()

@@ -117,6 +117,7 @@ def test_a_file_of_another_kind_is_told_by_its_first_bytes(tmp_path: Path, forma
     assert message.isprintable()
 
 
+PARQUET = written(lambda buffer: pq.write_table(TABLE, buffer))
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"5f" * 32 + b"\nsize 4182033\n"
 PAGE = b"\n<!DOCTYPE html>\n<html><head><title>rows.csv\n at main</title></head><body>text,label</body></html>\n"
 TEXTS = [
@@ -157,14 +158,14 @@ def test_a_text_that_stands_in_place_of_rows_is_told(tmp_path: Path, format_: st
         ("csv", ROWS.encode(), {"encoding": "utf-16"}, "(it reads as utf-8); set data.encoding: utf-8"),
         ("jsonl", ROWS.encode(), {}, "text that begins with 'text,label'); if it is a table, set data.format: csv"),
         ("jsonl", ROWS.replace(",", "\t").encode(), {}, "set data.format: tsv"),
-        ("jsonl", written(lambda buffer: pq.write_table(TABLE, buffer)), {}, "(it is Parquet); set data.format: parquet"),
+        ("jsonl", PARQUET, {}, "(it is Parquet); set data.format: parquet"),
         ("csv", LINES.encode(), {}, "(it is JSON); set data.format: jsonl"),
         ("csv", b'[\n  {"text": "one", "label": "bad"}\n]\n', {}, "(it is JSON); set data.format: jsonl"),
         ("tsv", b'{\n  "data": []\n}\n', {}, "(it is JSON); set data.format: jsonl"),
         ("parquet", LINES.encode(), {}, "set data.format: jsonl"),
         ("parquet", ROWS.encode(), {}, "set data.format: csv"),
         ("parquet", ROWS.encode("utf-16"), {}, "text in utf-16"),
-        ("parquet", written(lambda b: pq.write_table(TABLE, b))[:-9], {}, "its end is missing; fetch or write it again"),
+        ("parquet", PARQUET[:-9], {}, "its end is missing; fetch or write it again"),
     ],
 )  # fmt: skip
 def test_another_encoding_or_format_is_told_with_the_line_to_write(
@@ -184,13 +185,13 @@ def test_another_encoding_or_format_is_told_with_the_line_to_write(
         ("csv", b"GIF8,ORC\none,bad\n", {}),
         ("csv", b"ID3,OggS,label\none,two,bad\n", {}),
         ("csv", b"text,label\n" + b"one\x00two,bad\n" * 9, {}),
-        ("csv", "text,label\n\x1b[1mone\x1b[0m,bad\n".encode(), {}),
+        ("csv", b"text,label\n\x1b[1mone\x1b[0m,bad\n", {}),
         ("csv", b"<html>a page</html>,bad\n", {"columns": ["text", "label"]}),
         ("tsv", b'{"a": 1}\tbad\n', {"columns": ["text", "label"]}),
         ("jsonl", b'\n\n{"text": "<html>"}\n', {}),
         ("jsonl", LINES.encode("utf-8-sig"), {}),
         ("jsonl", b"not JSON\n" + LINES.encode(), {}),
-        ("parquet", written(lambda buffer: pq.write_table(TABLE, buffer)), {}),
+        ("parquet", PARQUET, {}),
     ],
 )
 def test_a_file_that_may_be_what_it_is_declared_to_be_is_let_through(
