@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TextIO
 
 from components.data_files import shown_path
-from components.errors import DataError, told
+from components.errors import DataError
 from components.file_kind import text_fault
 from components.params import DataParams
 from components.row import Row
 from components.values import same_label
 
 _NAMED = 8  # folders, or files, that one message lists
+_YAML_WORDS = ("yes", "no", "y", "n", "on", "off", "true", "false", "null")  # no text unless they are quoted
 _NO_FOLDER = "stands in no subfolder, whose name would be its label"
 
 
@@ -86,4 +87,7 @@ def _patterns(strays: Counter[Path], loose: Sequence[Path]) -> Iterator[str]:
 
 
 def _yaml(text: str) -> str:
-    return text if re.fullmatch(r"[A-Za-z][\w./-]*", text, re.ASCII) else json.dumps(told(text), ensure_ascii=False)
+    """A name as YAML's flow style takes it; a byte that is no character as the sign that stands for any."""
+    if re.fullmatch(r"[A-Za-z][\w./-]*", text, re.ASCII) and text.lower() not in _YAML_WORDS:
+        return text
+    return json.dumps(re.sub("[\ud800-\udfff]", "?", text), ensure_ascii=not text.isprintable())
