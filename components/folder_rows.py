@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from components.data_files import shown_path
-from components.errors import DataError
+from components.errors import DataError, told
 from components.file_kind import text_fault
 from components.params import DataParams
 from components.row import Row
@@ -50,7 +50,10 @@ def text_file_row(file: Path, name: Path, text: TextIO, data: DataParams) -> Row
         return Row(shown_path(name), fault=_NO_FOLDER)
     if fault := text_fault(file, data):
         return Row(shown_path(name), fault=f"is {fault}")
-    return Row(shown_path(name), text.read(), name.parent.name)
+    try:
+        return Row(shown_path(name), text.read(), name.parent.name)
+    except UnicodeError as error:
+        return Row(shown_path(name), fault=f"is not {data.encoding} text ({told(str(error))}); set data.encoding")
 
 
 def _told(count: int, of: int, strays: Counter[Path], loose: Sequence[Path], data: DataParams) -> str:
