@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from components import identity
+from components.data_files import data_files
 from components.errors import BaseError, DataError, PrefaceError
 from components.examples import Example as Example
 from components.examples import Tally, examples
 from components.folders import whole_folder
+from components.lost_rows import refuse_contradictions, where_rows_went
 from components.own_folders import refuse_sources
 from components.params import SPLITS, DataParams, Split, TaskParams, load
 from components.rows import read_rows
@@ -61,8 +63,11 @@ def prepare(task: str, params: TaskParams, raw: Path, tokenizer_file: Path, cont
     Template("{text}", data.labels, data.max_tokens).label_ids(tokenizer)
     splits, tally = examples(read_rows(raw, data), data, tokenizer)
     _check_bad_rows(task, tally, data.max_bad_rows)
-    _check_splits(task, splits, data.labels)
+    dropped = {why: (len(rows), rows[:NAMED]) for why, rows in tally.dropped.items()}
+    refuse_contradictions(task, tally.read, dropped, data, tally.truncated)
+    _check_splits(task, splits, data.labels, where_rows_went(tally.read, dropped, data, tally.truncated))
     report = _report(task, splits, tally, tokenizer, data)
+    report["files"] = data_files(raw, data).report()
     _write(splits, report, to)
     return report
 
@@ -70,19 +75,24 @@ def prepare(task: str, params: TaskParams, raw: Path, tokenizer_file: Path, cont
 def _check_bad_rows(task: str, tally: Tally, allowed: float) -> None:
     bad = tally.dropped["bad"]
     if bad and len(bad) > allowed * tally.read:
+        # Where most rows are bad, the settings or the file are wrong; a higher limit would leave little to train on.
+        remedy = "raise" if len(bad) <= tally.read / 2 else "the settings that read them so; do not raise"
         first = "; ".join(bad[:3]) + ("; ..." if len(bad) > 3 else "")
         raise DataError(
             f"{task}: {len(bad)} of {tally.read} rows are bad, which is {len(bad) / tally.read:.2%} where max_bad_rows"
-            f" allows {allowed:.2%}: {first}. Mend them, or raise tasks.{task}.data.max_bad_rows"
+            f" allows {allowed:.2%}: {first}. Mend them, or {remedy} tasks.{task}.data.max_bad_rows"
         )
 
 
-def _check_splits(task: str, splits: Mapping[Split, Sequence[Example]], labels: Mapping[str, str] | None) -> None:
+def _check_splits(
+    task: str, splits: Mapping[Split, Sequence[Example]], labels: Mapping[str, str] | None, went: str
+) -> None:
     sizes = ", ".join(f"{split} {len(found)}" for split, found in splits.items())
     empty = [split for split, found in splits.items() if not found]
     if empty:
         raise DataError(
-            f"{task}: nothing is left for {', '.join(empty)} ({sizes}); add rows, or change tasks.{task}.data.split"
+            f"{task}: nothing is left for {', '.join(empty)} ({sizes}){went}; add rows,"
+            f" or change tasks.{task}.data.split"
         )
     for split, found in splits.items():
         present = {example.target for example in found}
@@ -94,8 +104,8 @@ def _check_splits(task: str, splits: Mapping[Split, Sequence[Example]], labels: 
     unseen = set(labels or ()) - {example.target for example in splits["train"]}
     if unseen:
         raise DataError(
-            f"{task}: the train split ({sizes}) has no row of {sorted(unseen)}; add some, or take the label out of"
-            f" tasks.{task}.data.labels"
+            f"{task}: the train split ({sizes}) has no row of {sorted(unseen)}{went}; add some, or take the label out"
+            f" of tasks.{task}.data.labels"
         )
 
 

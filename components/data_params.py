@@ -6,12 +6,13 @@ Faults inside one record are found here; params.py adds those between records. N
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import FiniteFloat, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from components.addresses import fault_of
 from components.records import Count, Record, Sha256, Share
+from components.values import composed, same_labels
 
 
 def _check_source(source: str, sha256: str | None) -> None:
@@ -75,6 +76,7 @@ class DataParams(Record):
     ``labels`` maps each label to the word that the model is asked for; without it the task is a generation task.
     ``ranges`` turns a numeric target into a label: {label: [low, high]}, either end open with null; outside
     all, dropped.
+    ``ignore`` lists files and folders of the source that hold no rows, by name, path or pattern.
     ``first_lines`` keeps the first non-empty lines of a text, ``max_tokens`` its first tokens.
     """
 
@@ -82,6 +84,7 @@ class DataParams(Record):
     sha256: Sha256 | None = None
     format: Literal["csv", "tsv", "jsonl", "parquet", "folder"]
     encoding: str = "utf-8"
+    ignore: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     columns: list[str] | None = None
     text: str = "text"
     target: str = "target"
@@ -92,6 +95,12 @@ class DataParams(Record):
     max_bad_rows: Share = 0.01
     split: SplitParams = SplitParams()
     limit: LimitParams = LimitParams()
+
+    @field_validator("text", "target")
+    @classmethod
+    def _composed(cls, value: str) -> str:
+        """As the names of columns are compared."""
+        return composed(value)
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -129,6 +138,8 @@ class DataParams(Record):
             raise ValueError(f"labels has {len(self.labels)} entry; a classification task needs two or more")
         if self.labels is not None and len(set(self.labels.values())) != len(self.labels):
             raise ValueError(f"two labels share one word in {dict(self.labels)}; give each its own")
+        if twins := same_labels(self.labels or ()):
+            raise ValueError(f"two labels look the same and differ in their bytes: {twins[0]!a} and {twins[1]!a}")
         if self.labels is not None and len(set(map(f1_metric, self.labels))) != len(self.labels):
             raise ValueError(
                 f"two labels of {list(self.labels)} differ in signs alone; give them other names in the data"

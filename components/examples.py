@@ -7,7 +7,6 @@ none. Nothing is written here, and whether there are enough good rows is not dec
 from __future__ import annotations
 
 import hashlib
-import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from components.errors import DataError
 from components.params import SPLITS, DataParams, Split, SplitParams
 from components.rows import Row
 from components.template import truncate
+from components.values import answer_of, number_of, text_of
 
 
 @dataclass(frozen=True)
@@ -124,20 +124,11 @@ def _example(row: Row, data: DataParams, tokenizer: Tokenizer, tally: Tally) -> 
 
 def _target(value: object, data: DataParams) -> str | None:
     if data.ranges is not None:
-        return _range_of(value, data.ranges, data.target)
-    target = str(value) if isinstance(value, int | float) else _string(value, data.target, data)
-    if data.labels is not None and target not in data.labels:
-        raise DataError(f"label {target!r} is none of {sorted(data.labels)}")
-    return target
+        return _range_of(number_of(value, data.target), data.ranges)
+    return answer_of(value, data.target, data.labels, data.encoding)
 
 
-def _range_of(value: object, ranges: Mapping[str, tuple[float | None, float | None]], column: str) -> str | None:
-    try:
-        number = float(value)  # type: ignore[arg-type]  # whatever float() takes is a number
-    except (TypeError, ValueError):
-        number = math.nan
-    if math.isnan(number):
-        raise DataError(f"{column!r} is {value!r}, not a number")
+def _range_of(number: float, ranges: Mapping[str, tuple[float | None, float | None]]) -> str | None:
     for label, (low, high) in ranges.items():
         if (low is None or low <= number) and (high is None or number <= high):
             return label
@@ -145,12 +136,4 @@ def _range_of(value: object, ranges: Mapping[str, tuple[float | None, float | No
 
 
 def _string(value: object, column: str, data: DataParams) -> str:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise DataError(f"{column!r} is empty")
-    if not isinstance(value, str):
-        raise DataError(f"{column!r} holds {type(value).__name__}, not text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{column!r} holds bytes that are not {data.encoding}, or half a character") from error
-    return value.strip()
+    return text_of(value, column, data.encoding)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-import pyarrow as pa
-
-from components.errors import DataError
+from components.data_files import data_files, partition_of, shown_path
+from components.errors import DataError, told
+from components.file_kind import refuse_other_kinds
+from components.folder_rows import refuse_strays, text_file_row
 from components.json_rows import json_rows
 from components.params import DataParams
 from components.parquet_rows import parquet_rows
@@ -22,55 +24,60 @@ from components.table_rows import csv_cells, table_rows, tsv_cells
 
 
 def read_rows(folder: Path, data: DataParams) -> Iterator[Row]:
-    """Every row of every file below the folder, files in the order of their names; hidden files are passed over.
+    """Every row of every file below the folder that holds rows (see data_files.py), in the order of their names.
 
     Raises:
         DataError: no file at all, a file that is not of the declared format or encoding, or that lacks a column.
     """
-    names = sorted(
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not names:
-        raise DataError(f"{folder} holds no file; check the source of the task, then run `preface prepare`")
+    names = data_files(folder, data).read
+    if data.format == "folder":
+        refuse_strays(names, data)
     for name in names:
         try:
-            yield from _read_file(folder / name, name, data)
+            yield from _file_rows(folder / name, name, data)
         except UnicodeError as error:
-            raise DataError(f"{name} is not {data.encoding} text ({error}); set data.encoding") from error
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{name} is not Parquet ({' '.join(str(error).split())}); set data.format") from error
+            raise DataError(
+                f"{shown_path(name)} is not {data.encoding} text ({told(str(error))}); set data.encoding"
+            ) from error
 
 
-def _read_file(file: Path, name: Path, data: DataParams) -> Iterator[Row]:
-    if data.format == "parquet":
-        yield from parquet_rows(file, name.as_posix(), data)
+def _file_rows(file: Path, name: Path, data: DataParams) -> Iterator[Row]:
+    """The rows of a file; the target is the folder's name where a folder is called TARGET=VALUE."""
+    if data.format == "folder":
+        with _opened(file, data) as text:
+            yield text_file_row(file, name, text, data)
         return
-    # Bytes that are no characters become lone surrogates: the row that holds them is found later, and named.
-    with file.open(encoding=_codec(data.encoding), errors="surrogateescape", newline=_newline(data)) as lines:
+    refuse_other_kinds(file, shown_path(name), data)
+    partition = partition_of(name)
+    if data.target not in partition:
+        yield from _rows(file, shown_path(name), data)
+        return
+    without = data.model_copy(update={"target": data.text})
+    for row in _rows(file, shown_path(name), without):
+        yield row if row.fault is not None else replace(row, target=partition[data.target])
+
+
+def _rows(file: Path, name: str, data: DataParams) -> Iterator[Row]:
+    if data.format == "parquet":
+        yield from parquet_rows(file, name, data)
+        return
+    with _opened(file, data) as text:
         match data.format:
             case "csv":
-                yield from table_rows(csv_cells(lines, name), name.as_posix(), data)
+                yield from table_rows(csv_cells(text, Path(name)), name, data)
             case "tsv":
-                yield from table_rows(tsv_cells(lines), name.as_posix(), data)
+                yield from table_rows(tsv_cells(text), name, data)
             case "jsonl":
-                yield from json_rows(lines, name.as_posix(), data)
-            case "folder":
-                yield _text_file(lines, name)
+                yield from json_rows(text, name, data)
+
+
+def _opened(file: Path, data: DataParams) -> TextIO:
+    """The text of a file. Bytes that are no characters become lone surrogates: their row is found later, and named."""
+    # The csv module does its own line ends, those inside quotes being part of a cell; in JSON only \n ends a line.
+    newline = {"csv": "", "jsonl": "\n"}.get(data.format)
+    return file.open(encoding=_codec(data.encoding), errors="surrogateescape", newline=newline)
 
 
 def _codec(encoding: str) -> str:
     """UTF-8 with or without the byte order mark that spreadsheets write: left in, it would hide the first column."""
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-
-
-def _newline(data: DataParams) -> str | None:
-    """The csv module does its own line ends, those inside quotes being part of a cell."""
-    return "" if data.format == "csv" else None
-
-
-def _text_file(lines: TextIO, name: Path) -> Row:
-    if name.parent == Path():
-        return Row(name.as_posix(), fault="stands in no subfolder, whose name would be its label")
-    return Row(name.as_posix(), lines.read(), name.parent.name)

@@ -10,6 +10,7 @@ from typing import TextIO
 from components.errors import DataError
 from components.params import DataParams
 from components.row import Row, require_columns
+from components.values import composed
 
 Cells = tuple[int, list[str], str | None]
 
@@ -44,7 +45,7 @@ def tsv_cells(lines: Iterable[str]) -> Iterator[Cells]:
 
 def table_rows(rows: Iterator[Cells], name: str, data: DataParams) -> Iterator[Row]:
     """Rows of a table whose columns are named by params.yaml, or by its first line."""
-    columns = data.columns or next((cells for _, cells, _ in rows), [])
+    columns = [composed(column) for column in data.columns or next((cells for _, cells, _ in rows), [])]
     require_columns(name, columns, data)
     for number, cells, fault in rows:
         where = f"{name}:{number}"

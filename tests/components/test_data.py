@@ -57,6 +57,7 @@ def test_examples_and_report_tell_the_same_story(tmp_path: Path, run: Any) -> No
     assert report["rows_kept"] == 61 == sum(len(found.of(split)) for split in SPLITS)
     assert report["rows_truncated"] == 1
     assert report["dropped"]["duplicate"] == {"rows": 1, "first": ["rows.csv:62"]}
+    assert report["files"] == {"read": 1, "passed_over": {"files": 0, "first": []}}
     assert report["text_tokens"] == {"min": 3, "median": 3, "p90": 3, "p99": 3, "max": 8}
     for split in SPLITS:
         assert report["splits"][split]["rows"] == len(found.of(split))
@@ -121,6 +122,21 @@ def test_a_few_bad_rows_are_counted_and_named(run: Any) -> None:
         (ROWS, {"labels": ["neg", "pos", "mixed"]}, r"train split \(.*\) has no row of \['mixed'\]"),
         (ROWS[:1], {}, r"nothing is left for validation, test \(train 1, validation 0, test 0\); add rows"),
         ([], {}, "nothing is left for train, validation, test"),
+        (
+            [(text, label) for text, _ in ROWS for label in ("neg", "pos")],
+            {},
+            r"film: 120 of 120 rows repeat a text under another label \(rows\.csv:2, rows\.csv:3, rows.*\.\.\.\)",
+        ),
+        (
+            [("always the same", "pos")] * 60,
+            {},
+            r"nothing is left .*: of 60 rows read, 59 repeat another row \(rows\.csv:3, .*\); add rows",
+        ),
+        (
+            [(text, "other") for text, _ in ROWS],
+            {},
+            r"60 of 60 rows are bad.*; do not raise tasks\.film\.data\.max_bad",
+        ),
         (ROWS, {"max_tokens": 65}, r"max_tokens is 65 and the base tiny reads 64 tokens; set max_tokens to at most 64"),
         (ROWS, {"labels": {"neg": "pos", "pos": "pos ?"}}, "begin with the same tokens"),
     ],

@@ -100,7 +100,7 @@ def test_parquet_reads_the_two_columns_and_numbers_its_rows(tmp_path: Path) -> N
 def test_a_folder_of_texts_takes_each_subfolder_for_a_label(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").write_bytes(b"\x00")
     read(tmp_path, "tech/002.txt", b"two\r\nlines", format="folder")
-    rows = read(tmp_path, "loose.txt", b"x", format="folder")
+    rows = read(tmp_path, "loose.txt", b"x", format="folder", max_bad_rows=0.5)
     assert rows == [
         Row("loose.txt", fault="stands in no subfolder, whose name would be its label"),
         Row("tech/002.txt", "two\nlines", "tech"),
@@ -139,7 +139,7 @@ def test_the_wrong_encoding_of_a_whole_file_is_told(tmp_path: Path) -> None:
     [
         (b"texte,target\none,a\n", r"a\.csv has no column 'text'; it has \['texte', 'target'\]: set data\.text"),
         (b"text,text,target\none,two,a\n", "has 2 columns named 'text'"),
-        (b"", r"has no column 'text'; it has \[\]"),
+        (b"", r"a\.csv is empty \(0 bytes\)"),
     ],
 )
 def test_a_missing_or_ambiguous_column_is_named_beside_those_there_are(
@@ -159,7 +159,6 @@ def test_a_missing_parquet_column_and_a_file_that_is_no_parquet(tmp_path: Path) 
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
-    (tmp_path / ".hidden").write_bytes(b"")
     with pytest.raises(DataError, match="holds no file"):
         list(read_rows(tmp_path, data()))
 
