@@ -138,7 +138,7 @@ def download(source: str, to: Path) -> None:
 
 
 def _refuse_page(source: str, came_from: str) -> NoReturn:
-    redirect = f", after a redirect to {came_from}," if came_from else ""
+    redirect = f" after a redirect to {came_from}" if came_from else ""
     raise SourceError(
         f"{source} gave a web page{redirect} where a file of rows was expected. If the site wants a login, put it into"
         f" ~/.netrc (machine {urlsplit(source).hostname} login USER password PASSWORD) or take a presigned address; if"
