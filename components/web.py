@@ -153,7 +153,9 @@ def refuse_status(source: str, code: int) -> NoReturn:
     host = urlsplit(source).hostname or "HOST"
     login = f"put them into ~/.netrc (machine {host} login USER password PASSWORD)"
     signed = "its signature may have expired, so have it signed anew; or " if urlsplit(source).query else ""
+    expired = "; its signature may be wrong or have expired, so have it signed anew" if urlsplit(source).query else ""
     what = {
+        400: expired or "; correct the address",
         401: f", credentials are missing or wrong; {login}",
         403: f", access is denied; {signed}check what you may read there",
         404: ", there is no such thing; correct the address",
