@@ -82,7 +82,7 @@ def _refuse(source: str, kind: str, name: str, error: BaseException) -> None:
         )
     if isinstance(answer, errors.RevisionNotFoundError):
         _tell(source, f"the {kind} has no such commit; take one of {page}/commits/main")
-    if isinstance(answer, errors.RepositoryNotFoundError):
+    if isinstance(answer, errors.RepositoryNotFoundError) or code == 404:
         _tell(
             source,
             f"the hub has no such {kind}, or shows it to its owners alone; correct the name, or set HF_TOKEN to a token"

@@ -138,7 +138,7 @@ def download(source: str, to: Path) -> None:
 
 
 def _refuse_page(source: str, came_from: str) -> NoReturn:
-    redirect = f", after a redirect to {came_from}," if came_from else ""
+    redirect = f" after a redirect to {came_from}" if came_from else ""
     raise SourceError(
         f"{source} gave a web page{redirect} where a file of rows was expected. If the site wants a login, put it into"
         f" ~/.netrc (machine {urlsplit(source).hostname} login USER password PASSWORD) or take a presigned address; if"
@@ -153,7 +153,9 @@ def refuse_status(source: str, code: int) -> NoReturn:
     host = urlsplit(source).hostname or "HOST"
     login = f"put them into ~/.netrc (machine {host} login USER password PASSWORD)"
     signed = "its signature may have expired, so have it signed anew; or " if urlsplit(source).query else ""
+    expired = "; its signature may be wrong or have expired, so have it signed anew" if urlsplit(source).query else ""
     what = {
+        400: expired or "; correct the address",
         401: f", credentials are missing or wrong; {login}",
         403: f", access is denied; {signed}check what you may read there",
         404: ", there is no such thing; correct the address",

@@ -17,6 +17,7 @@ from components import params as params_file
 from components.base_hash import require
 from components.base_model import bases_folder, find, materialise
 from components.params import BaseParams
+from components.sources import local_path
 from flows.job import Job
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def obtain(root: Path, wanted: str) -> None:
 def _seen_from(root: Path, base: BaseParams) -> BaseParams:
     """The base, with a source that is a path found wherever this process works."""
     local = "://" not in base.source
-    return base.model_copy(update={"source": str(root / base.source)}) if local else base
+    return base.model_copy(update={"source": str(local_path(base.source, root))}) if local else base
 
 
 def ensure(root: Path, name: str, base: BaseParams) -> None:

@@ -6,6 +6,7 @@ transformers, as anybody's would be.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -156,13 +157,18 @@ def _train_tokenizer() -> Any:
 
 @dataclass
 class Page:
-    """What a site answers at one address. ``promised`` is the length that it announces, if not the body's own."""
+    """What a site answers at one address.
+
+    ``promised`` is the length that it announces, if not the body's own; ``login`` the user and password that it wants.
+    """
 
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     head: bool = True
+    head_status: int = 405
     promised: int | None = None
+    login: str = ""
 
 
 @dataclass
@@ -188,7 +194,10 @@ def site() -> Iterator[Site]:
             made.asked.append(f"{self.command} {self.path}")
             page = made.pages.get(self.path.partition("?")[0], Page(status=404))
             if self.command == "HEAD" and not page.head:
-                page = Page(status=405)
+                page = Page(status=page.head_status)
+            known = base64.b64encode(page.login.encode()).decode()
+            if page.login and self.headers.get("Authorization") != f"Basic {known}":
+                page = Page(status=401)
             self.send_response(page.status)
             for name, value in page.headers.items():
                 self.send_header(name, value)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import traceback
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,33 @@ def test_rows_appended_to_a_file_are_noticed(tmp_path: Path) -> None:
     assert before == {"source": "rows.tsv", "sha256": sha256(ROWS)} == resolve("rows.tsv", root=tmp_path)
     (tmp_path / "rows.tsv").write_bytes(MORE)
     assert resolve("rows.tsv", root=tmp_path) != before
+
+
+def test_a_link_that_would_be_passed_over_is_told(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "rows/a.csv").write_bytes(ROWS)
+    for target, says in (
+        ("../other", "a link to a folder, which is not followed"),
+        ("../none", "nothing that is there"),
+    ):
+        (tmp_path / "rows/link").symlink_to(target)
+        for ask in (lambda: resolve("rows", root=tmp_path), lambda: fetch("rows", tmp_path / "out", root=tmp_path)):
+            with pytest.raises(SourceError, match=says):
+                ask()
+        (tmp_path / "rows/link").unlink()
+    (tmp_path / "rows/link.csv").symlink_to("a.csv")
+    fetch("rows", tmp_path / "out", root=tmp_path)
+    assert got(tmp_path / "out") == {"a.csv": ROWS, "link.csv": ROWS}
+
+
+@pytest.mark.parametrize("source", ["x" * 300, "~nobody-of-this-name/rows.csv", "rows\u00a0of may.csv", "loop"])
+def test_an_odd_path_is_told_in_one_line(source: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for ask in (lambda: resolve(source, root=tmp_path), lambda: fetch(source, tmp_path / "out", root=tmp_path)):
+        with pytest.raises(SourceError) as raised:
+            ask()
+        assert "\n" not in str(raised.value)
 
 
 # --- pypi:// ----------------------------------------------------------------------------------------------------------
@@ -243,9 +271,53 @@ def test_a_path_in_a_hub(hub: Any, path: str, tmp_path: Path) -> None:
 
 
 def test_a_model_that_a_hub_does_not_have(hub: Any, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="404, there is no such thing") as raised:
+    with pytest.raises(SourceError, match="the hub has no such model, or shows it") as raised:
         fetch(f"hf://owner/none@{COMMIT}", tmp_path / "out")
     assert raised.type is SourceError
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (401, "GatedRepo", "is gated; accept the conditions on its page {page} and set HF_TOKEN .*no token is set"),
+        (403, "GatedRepo", "is gated; accept the conditions on its page {page} and set HF_TOKEN"),
+        (404, "RepoNotFound", "the hub has no such model, or shows it to its owners alone; correct the name, or set"),
+        (401, "RepoNotFound", "the hub has no such model, or shows it to its owners alone; correct the name, or set"),
+        (404, "RevisionNotFound", "the model has no such commit; take one of {page}/commits/main"),
+        (403, "", "the hub refuses this token the model; give it the right to read {page}"),
+        (503, "", "the server answered 503; try again later"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_what_a_hub_refuses_is_told_with_what_it_wants(
+    hub: Any, status: int, code: str, says: str, kind: str, tmp_path: Path
+) -> None:
+    prefix = "datasets/" if kind == "dataset" else ""
+    refusal = {"status": status, "headers": {"X-Error-Code": code} if code else {}}
+    hub.put(f"/api/{kind}s/owner/closed/tree/{COMMIT}", **refusal)
+    hub.put(f"/api/{kind}s/owner/closed/revision/{COMMIT}", **refusal)
+    page = f"{hub.url}/{prefix}owner/closed"
+    with pytest.raises(SourceError, match=says.replace("model", kind).format(page=page)) as raised:
+        fetch(f"hf://{prefix}owner/closed@{COMMIT}", tmp_path / "out")
+    assert isinstance(raised.value, SourceUnavailable) == (status == 503)
+    if code == "GatedRepo":
+        assert "correct the address" not in str(raised.value)
+
+
+def test_a_token_is_never_told_and_whose_it_is_not_is(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "hf_notARealTokenButASecret"
+    monkeypatch.setenv("HF_TOKEN", token)
+    hub.put(f"/api/models/owner/closed/tree/{COMMIT}", status=403, headers={"X-Error-Code": "GatedRepo"})
+    with pytest.raises(SourceError, match="the token that is set is of an account that has not") as raised:
+        fetch(f"hf://owner/closed@{COMMIT}", tmp_path / "out")
+    assert token not in "".join(traceback.format_exception(raised.value))
+
+
+def test_a_path_that_a_repository_does_not_hold(hub: Any, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no other at this commit; correct the path"):
+        fetch(f"hf://owner/tiny@{COMMIT}/other", tmp_path / "out")
 
 
 def test_a_hub_that_is_down_or_not_to_be_asked(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

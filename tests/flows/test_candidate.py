@@ -54,6 +54,11 @@ def drafted(root: Path, method: MethodName = "prompt", **changes: Any) -> Draft:
     return draft("mood", task, method, BASE, SHAPE, DATA, "f" * 64, report, MACHINE, root)
 
 
+def read_again(folder: Path, said: Draft) -> TaskParams:
+    artifact.write(folder / "adapter", np.ones(said.tensor_shape, np.float32), said)
+    return settings(artifact.read(folder / "adapter").manifest)
+
+
 @pytest.mark.parametrize(
     ("method", "tokens", "seed", "columns"), [("prompt", 5, 11, 32), ("prefix", 9, 12, 2 * 2 * 3 * 16)]
 )
@@ -98,6 +103,20 @@ def test_a_task_without_labels_is_generation(tmp_path: Path) -> None:
         gate=[{"metric": "chrf", "direction": "higher", "threshold": 1.0}],
     )
     assert (said.kind, said.labels) == ("generation", None)
+
+
+def test_a_signature_in_an_address_is_not_kept_and_its_settings_are_read_again(tmp_path: Path) -> None:
+    source = "https://host/rows.csv?X-Amz-Signature=planted"
+    said = drafted(tmp_path, data=TASK["data"] | {"source": source})
+    assert "planted" not in said.model_dump_json()
+    assert read_again(tmp_path, said).data.source == "https://host/rows.csv?X-Amz-Signature=***"
+
+
+def test_a_password_that_an_older_manifest_kept_is_neither_refused_nor_shown(tmp_path: Path) -> None:
+    said = drafted(tmp_path)
+    kept = dict(said.params["data"]) | {"source": "http://bob:planted@host/rows.csv"}  # type: ignore[arg-type]
+    read = read_again(tmp_path, said.model_copy(update={"params": {**said.params, "data": kept}}))
+    assert read.data.source == "http://***@host/rows.csv"
 
 
 def test_it_comes_back_from_json_as_it_was(tmp_path: Path) -> None:

@@ -447,6 +447,31 @@ def test_a_repro_by_hand_deletes_no_source_either(project: Path, key: str, sourc
 
 
 @pytest.mark.flow
+def test_a_preparation_writes_and_deletes_in_our_folders_alone(project: Path) -> None:
+    (project.parent / "beside.csv").write_bytes(b"somebody's")
+    (project / "data/mine.csv").write_bytes(b"somebody's")
+    (project / "bases/notes.txt").write_bytes(b"somebody's")
+    for made in ("data/raw", "data/prepared", "bases/tiny"):
+        shutil.rmtree(project / made)
+    made = ("project/data/raw/", "project/data/prepared/", "project/data/sources/", "project/bases/tiny/")
+    own = (*made, "project/.dvc/", "project/.preface/", "project/.git/", "project/dvc.lock", "dvc/")
+
+    def others() -> dict[str, tuple[int, bytes]]:
+        return {
+            name: (path.stat().st_mtime_ns, path.read_bytes())
+            for path in project.parent.rglob("*")
+            if path.is_file()
+            and not (name := path.relative_to(project.parent).as_posix()).startswith(own)
+            and "__pycache__" not in name
+        }
+
+    (project / "film.csv").write_bytes(ROWS + b"text number 60,neg\n")
+    before = others()
+    prepare(project)
+    assert others() == before
+
+
+@pytest.mark.flow
 def test_of_many_tasks_the_one_whose_source_lies_in_ours_keeps_no_other_from_its_data(project: Path) -> None:
     change(project, "tasks.film.data.source", "data/raw/film/film.csv")
     found = data_step.prepare_each(project, ["film", "news"])

@@ -51,7 +51,9 @@ def test_a_run_holds_what_it_was_given(mlflow_store: Any, task: str, client: Any
     params = {f"p{i}": i for i in range(150)}  # more than MLflow takes in one call
     run_id = mlflow_store.start_run(task, "a run", {"preface.method": "prompt"}, params)
     mlflow_store.log_metrics(run_id, [("loss", 1 / step, step) for step in range(1, 1502)])
-    mlflow_store.log_dataset(run_id, task, "0123456789abcdef0123456789abcdef.dir", "pypi://x==1/rows.csv", "training")
+    mlflow_store.log_dataset(
+        run_id, task, "0123456789abcdef0123456789abcdef.dir", "https://x/rows.csv?sig=planted", "training"
+    )
     mlflow_store.log_files(run_id, [tmp_path / "report.json"], "gate")
     mlflow_store.end_run(run_id, "FINISHED")
 
@@ -64,6 +66,7 @@ def test_a_run_holds_what_it_was_given(mlflow_store: Any, task: str, client: Any
     assert run.data.tags["preface.method"] == "prompt"
     assert len(client.get_metric_history(run_id, "loss")) == 1501
     assert dataset.dataset.digest == "0123456789abcdef0123456789abcdef.dir"
+    assert dataset.dataset.source == '{"uri": "https://x/rows.csv?sig=***"}'
     assert [tag.value for tag in dataset.tags] == ["training"]
     assert mlflow_store.read_file(run_id, "gate/report.json") == b"{}"
 
