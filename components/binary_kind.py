@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 
 HEAD = 1 << 16  # bytes that are looked at
@@ -102,7 +103,7 @@ _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a\x1b\x1c\x1d\x1e\x1f"))
 
 def binary_kind(head: bytes) -> FileKind | None:
     """What a file is whose first ``HEAD`` bytes are these; None where it may be text in some encoding."""
-    has_control = len(head) > len(head.translate(None, _CONTROL))
+    has_control = control_share(head) > 0
     for offset, magic, kind in _MAGIC:
         # A word of ASCII, such as "ORC" or "GIF8", may begin a text as well: control characters decide.
         if head.startswith(magic, offset) and (has_control or not magic.isascii() or magic in _SURE):
@@ -113,8 +114,24 @@ def binary_kind(head: bytes) -> FileKind | None:
 
 
 def is_binary(head: bytes) -> bool:
-    """Whether so many control characters are no text of one byte a letter."""
-    return len(head) - len(head.translate(None, _CONTROL)) > 0.1 * len(head)
+    """Whether a file of no known kind is no text of one byte a letter either. Odd signs alone make none binary."""
+    if is_utf8(head):
+        return control_share(head) > 0.3 and b"\n" not in head
+    return control_share(head) > 0.05 and b"\x00" in head and len(head) >= 256
+
+
+def control_share(head: bytes) -> float:
+    """The share of control characters that texts do not hold."""
+    return 1 - len(head.translate(None, _CONTROL)) / len(head) if head else 0.0
+
+
+def is_utf8(head: bytes) -> bool:
+    """Whether the bytes are the beginning of a text in UTF-8; its last character may be cut."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def unknown_kind(head: bytes) -> FileKind:

@@ -139,7 +139,9 @@ class DataParams(Record):
         if self.labels is not None and len(set(self.labels.values())) != len(self.labels):
             raise ValueError(f"two labels share one word in {dict(self.labels)}; give each its own")
         if twins := same_labels(self.labels or ()):
-            raise ValueError(f"two labels look the same and differ in their bytes: {twins[0]!a} and {twins[1]!a}")
+            raise ValueError(
+                f"two labels look the same and differ in their bytes: {twins[0]!a} and {twins[1]!a}; keep one"
+            )
         if self.labels is not None and len(set(map(f1_metric, self.labels))) != len(self.labels):
             raise ValueError(
                 f"two labels of {list(self.labels)} differ in signs alone; give them other names in the data"

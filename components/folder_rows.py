@@ -17,7 +17,7 @@ from components.errors import DataError, told
 from components.file_kind import text_fault
 from components.params import DataParams
 from components.row import Row
-from components.values import same_label
+from components.values import near_label, same_label
 
 _NAMED = 8  # folders, or files, that one message lists
 _YAML_WORDS = ("yes", "no", "y", "n", "on", "off", "true", "false", "null")  # no text unless they are quoted
@@ -61,7 +61,8 @@ def _told(count: int, of: int, strays: Counter[Path], loose: Sequence[Path], dat
     said = []
     if strays:
         folders = [f"{shown_path(home)}: {_files(files)}" for home, files in strays.most_common()]
-        said.append(f"{_listed(folders)}: no label of yours{labels}")
+        near = next(filter(None, (near_label(home.name, data.labels or ()) for home in strays)), "")
+        said.append(f"{_listed(folders)}: no label of yours{labels}{near}")
     if loose:
         said.append(f"{_listed([shown_path(name) for name in loose])}: in no label's folder")
     if count == of:

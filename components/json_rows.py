@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from components.errors import DataError, told
 from components.json_stream import BLANK, JsonStream, twice_on, values_of
-from components.json_wrapped import objects_in
+from components.json_wrapped import PANDAS, objects_in
 from components.params import DataParams
 from components.row import Row, pick_both
 
@@ -70,6 +70,10 @@ def _document_rows(text: TextIO, name: str, data: DataParams) -> Iterator[Row]:
     number = 0
     try:
         for value, alone in stream.values():
+            if number == 0 and isinstance(value, list):
+                raise DataError(
+                    f"{name} is a list of lists, whose cells have no names (orient='values'); {PANDAS}, or write CSV"
+                )
             inside = objects_in(value, name, data) if alone and isinstance(value, dict) else [value]
             for each in inside:
                 number += 1

@@ -143,6 +143,8 @@ class JsonStream:
             self._at += 1
             if sign == "]":
                 return
+            if self.peek() == "]":
+                raise ValueError("a comma stands before the ] that ends the list")
 
     def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
         """Whether what is held ends in the middle of the value, and is no fault of the text."""

@@ -14,7 +14,7 @@ from components.params import DataParams
 from components.row import pick
 
 _DEEP = 3  # objects that may stand around the list
-_PANDAS = "write it with pandas as df.to_json(FILE, orient='records', lines=True)"
+PANDAS = "write it with pandas as df.to_json(FILE, orient='records', lines=True)"
 
 
 def objects_in(whole: Mapping[str, Any], name: str, data: DataParams) -> list[Any]:
@@ -36,9 +36,9 @@ def objects_in(whole: Mapping[str, Any], name: str, data: DataParams) -> list[An
             f" as JSON lines: jq -c '{paths[0]}[]' {name} > rows.jsonl"
         )
     if _by_columns(whole, data):
-        raise DataError(f"{name} is one JSON object that holds a table by its columns, not by its rows; {_PANDAS}")
+        raise DataError(f"{name} is one JSON object that holds a table by its columns, not by its rows; {PANDAS}")
     if {"columns", "data"} <= whole.keys():
-        raise DataError(f"{name} is one JSON object that holds columns and cells apart (orient='split'); {_PANDAS}")
+        raise DataError(f"{name} is one JSON object that holds columns and cells apart (orient='split'); {PANDAS}")
     if len(whole) > 1 and all(isinstance(value, Mapping) for value in whole.values()):
         raise DataError(
             f"{name} is one JSON object that holds {len(whole)} objects by their keys; write them as JSON lines:"

@@ -9,7 +9,7 @@ import codecs
 import json
 import re
 
-from components.binary_kind import FileKind, is_binary
+from components.binary_kind import FileKind, control_share, is_utf8
 from components.errors import told
 
 _LFS = FileKind(
@@ -59,7 +59,7 @@ def wide_encoding(head: bytes) -> str | None:
         if (
             high
             and low < 0.05 * high
-            and (mostly or (2 * ends > head.count(b"\n") and (is_binary(head) or not _is_utf8(head))))
+            and (mostly or (2 * ends > head.count(b"\n") and (control_share(head) > 0.1 or not is_utf8(head))))
         ):
             return encoding
     return None
@@ -67,7 +67,7 @@ def wide_encoding(head: bytes) -> str | None:
 
 def is_narrow(head: bytes) -> bool:
     """Whether the bytes read as UTF-8 text, which those of UTF-16 and UTF-32 do not."""
-    return bool(head) and b"\x00" not in head and _is_utf8(head)
+    return bool(head) and b"\x00" not in head and is_utf8(head)
 
 
 def stand_in(text: str) -> FileKind | None:
@@ -119,11 +119,3 @@ def is_json(text: str) -> bool:
 def table_format(text: str) -> str:
     """The format of a table whose first line this text begins with: ``tsv`` where tabs part it, otherwise ``csv``."""
     return "tsv" if "\t" in first_line(text) else "csv"
-
-
-def _is_utf8(head: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # a character may be cut at the end
-    except UnicodeDecodeError:
-        return False
-    return True

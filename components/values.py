@@ -68,7 +68,7 @@ def answer_of(value: object, column: str, labels: Mapping[str, str] | None, enco
         return answer
     label = same_label(answer, labels)
     if label is None:
-        raise DataError(f"label {shown(answer)} is none of {_some(labels)}{_near(answer, labels)}")
+        raise DataError(f"label {shown(answer)} is none of {_some(labels)}{near_label(answer, labels)}")
     return label
 
 
@@ -103,6 +103,12 @@ def _by_spelling(labels: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
         for spelling in set(_spellings(label)):
             spellings.setdefault(spelling, []).append(label)
     return spellings
+
+
+def near_label(answer: str, labels: Iterable[str]) -> str:
+    """The label that an answer nearly looks like, as the end of a sentence; empty if there is none."""
+    near = [label for label in labels if composed(label).casefold().split() == composed(answer).casefold().split()]
+    return f"; {near[0]!r} differs in letter case or white space alone" if near else ""
 
 
 def same_labels(labels: Iterable[str]) -> tuple[str, str] | None:
@@ -142,9 +148,3 @@ def _some(labels: Iterable[str]) -> str:
     ordered = sorted(labels)
     more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
     return f"{ordered[:_SHOWN]}{more}"
-
-
-def _near(answer: str, labels: Iterable[str]) -> str:
-    """What keeps an answer from a label that nearly looks like it, as the end of a sentence."""
-    near = [label for label in labels if composed(label).casefold().split() == composed(answer).casefold().split()]
-    return f"; {near[0]!r} differs in letter case or white space alone" if near else ""

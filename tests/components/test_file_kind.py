@@ -103,7 +103,7 @@ BINARY = {
     "an ORC file": lambda _: written(lambda buffer: orc.write_table(TABLE, buffer)),
     "an HDF5 file": lambda _: b"\x89HDF\r\n\x1a\n" + bytes(50),
     "a PNG image": lambda _: b"\x89PNG\r\n\x1a\n" + bytes(50),
-    "binary, of no kind that is known here": lambda _: bytes(range(32)) * 8,
+    "binary, of no kind that is known here": lambda _: bytes(range(256)) * 4,
 }
 
 
@@ -182,6 +182,7 @@ def test_another_encoding_or_format_is_told_with_the_line_to_write(
         ("csv", ROWS.encode("utf-16-le"), {"encoding": "utf-16"}),
         ("csv", ROWS.encode("utf-8-sig"), {}),
         ("csv", "text,label\ncafé,bad\n".encode("cp1252"), {"encoding": "cp1252"}),
+        ("csv", b'"text","label"\r\n"\x19","\x00"\r\n"\x19","\x00"\r\n', {}),
         ("csv", b"GIF8,ORC\none,bad\n", {}),
         ("csv", b"ID3,OggS,label\none,two,bad\n", {}),
         ("csv", b"text,label\n" + b"one\x00two,bad\n" * 9, {}),

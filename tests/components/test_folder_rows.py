@@ -76,8 +76,8 @@ def test_where_nothing_belongs_to_a_label_the_layout_is_told(tmp_path: Path) -> 
         "2 of 2 files belong to no label: 1.txt, 2.txt: in no label's folder. A text's folder is its label,"
         " LABEL/FILE.txt, and the labels are those of data.labels (neg, pos)"
     )
-    fill(tmp_path, *texts("Positive"))
-    assert "Positive: 30 files: no label of yours (neg, pos)" in refusal(tmp_path)
+    fill(tmp_path, *texts("Pos"))
+    assert "Pos: 30 files: no label of yours (neg, pos); 'pos' differs in letter case" in refusal(tmp_path)
 
 
 def test_a_few_strays_are_bad_rows_as_any_others(tmp_path: Path) -> None:
