@@ -18,7 +18,7 @@ from components.json_rows import json_rows
 from components.params import DataParams
 from components.parquet_rows import parquet_rows
 from components.row import Row as Row
-from components.table_rows import csv_cells, table_rows, tsv_cells
+from components.table_rows import table_rows
 
 
 def read_rows(folder: Path, data: DataParams) -> Iterator[Row]:
@@ -50,10 +50,8 @@ def _read_file(file: Path, name: Path, data: DataParams) -> Iterator[Row]:
     # Bytes that are no characters become lone surrogates: the row that holds them is found later, and named.
     with file.open(encoding=_codec(data.encoding), errors="surrogateescape", newline=_newline(data)) as lines:
         match data.format:
-            case "csv":
-                yield from table_rows(csv_cells(lines, name), name.as_posix(), data)
-            case "tsv":
-                yield from table_rows(tsv_cells(lines), name.as_posix(), data)
+            case "csv" | "tsv":
+                yield from table_rows(lines, name.as_posix(), data)
             case "jsonl":
                 yield from json_rows(lines, name.as_posix(), data)
             case "folder":
@@ -67,7 +65,7 @@ def _codec(encoding: str) -> str:
 
 def _newline(data: DataParams) -> str | None:
     """The csv module does its own line ends, those inside quotes being part of a cell."""
-    return "" if data.format == "csv" else None
+    return "" if data.format in ("csv", "tsv") else None
 
 
 def _text_file(lines: TextIO, name: Path) -> Row:
