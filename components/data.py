@@ -24,7 +24,7 @@ from components.examples import Example as Example
 from components.examples import Tally, examples
 from components.folders import whole_folder
 from components.params import SPLITS, DataParams, Split, TaskParams, load
-from components.rows import read_rows
+from components.rows import read_rows, table_dialects
 from components.template import Template, ids_of, read_tokenizer
 
 EXAMPLES_FILE = "examples.parquet"
@@ -61,6 +61,7 @@ def prepare(task: str, params: TaskParams, raw: Path, tokenizer_file: Path, cont
     _check_bad_rows(task, tally, data.max_bad_rows)
     _check_splits(task, splits, data.labels)
     report = _report(task, splits, tally, tokenizer, data)
+    report["dialects"] = table_dialects(raw, data)
     _write(splits, report, to)
     return report
 

@@ -10,8 +10,10 @@ from typing import Literal, Self
 
 from pydantic import FiniteFloat, field_validator, model_validator
 
-from components.dialect import Quoting
 from components.records import Count, Record, Sha256, Share
+
+
+Quoting = Literal["doubled", "backslash", "none"]
 
 
 def _check_pin(source: str, sha256: str | None) -> None:

@@ -9,9 +9,9 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Quoting = Literal["doubled", "backslash", "none"]
+from components.data_params import Quoting
 
 QUOTING = {
     "doubled": 'a cell may stand in quotes, a quote inside it is written ""',

@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TextIO
 
-from components.dialect import Dialect, Quoting
+from components.data_params import Quoting
+from components.dialect import Dialect
 from components.params import DataParams
 from components.quote_marks import QuoteMarks
 from components.table_cells import NeverClosed, TableCells
@@ -38,7 +39,7 @@ class TableDialect:
 
 @dataclass(frozen=True)
 class _Sample:
-    """The first lines of a table, and whether others follow."""
+    """Lines of a table, the first of all among them, and whether others follow."""
 
     text: str
     cut: bool
@@ -126,7 +127,7 @@ def _quoting(sample: _Sample, delimiter: str, data: DataParams) -> Quoting:
     chosen: Quoting = "doubled"
     if delimiter == "\t" and not marks.say_quoted(trials["doubled"].bad):
         chosen = "none"
-    elif marks.stray >= _UNQUOTED and not marks.needed + marks.whole and trials["none"].bad < trials["doubled"].bad:
+    elif marks.stray >= _UNQUOTED and not marks.needed + marks.whole and trials["none"].bad == 0:
         chosen = "none"
     if re.search(rf'\\["\r\n{re.escape(delimiter)}]', sample.text):
         against = "doubled" if marks.mostly_quoted() else chosen
