@@ -12,7 +12,6 @@ from pydantic import FiniteFloat, field_validator, model_validator
 
 from components.records import Count, Record, Sha256, Share
 
-
 Quoting = Literal["doubled", "backslash", "none"]
 
 

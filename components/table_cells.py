@@ -8,6 +8,7 @@ columns mean is not known here, only what a line looks like that is a row by its
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
 import threading
@@ -50,6 +51,7 @@ class _Lines:
         self._kept: list[str] = []
         self._first = 1  # the number of the first line that is kept
         self._pending: deque[list[str]] = deque()
+        self._old_mac: bool | None = None  # whether \r alone ends a line, as on a Mac of before 2001
         self.start = 1
         self.stream = itertools.chain.from_iterable(self._blocks())
 
@@ -63,8 +65,23 @@ class _Lines:
         while self._pending or self._fetch():
             yield self._pending.popleft()
 
+    def _read(self) -> list[str]:
+        """Some more lines. They end at \\n alone, if the first one does: then \\r is a sign inside of a cell."""
+        if self._old_mac:
+            return self._text.readlines(_BLOCK)
+        block = self._text.read(_BLOCK)
+        if self._old_mac is None and (end := re.search(r"\r\n|\n|\r(?!\Z)", block)):
+            self._old_mac = end[0] == "\r"
+            if self._old_mac:
+                self._text.seek(0)
+                return self._text.readlines(_BLOCK)
+        rest = []
+        while block and not (rest[-1] if rest else block).endswith("\n") and (more := self._text.readline()):
+            rest.append(more)
+        return list(io.StringIO("".join([block, *rest]), newline="\n"))
+
     def _fetch(self) -> bool:
-        block = self._text.readlines(_BLOCK)
+        block = self._read()
         del self._kept[: self.start - self._first]
         self._first = self.start
         if sum(map(len, self._kept)) > LONGEST_ROW:
@@ -183,6 +200,8 @@ class TableCells:
             yield Cells(line, 1, [], f"lost to the quote that opens on line {start}")
 
     def _told(self, fault: str, start: int, line: int) -> str:
+        if fault.startswith("new-line character"):
+            fault = "a carriage return stands in a cell without quotes"
         where, hint = (f"on line {line}: ", '; write a quote inside a cell as ""') if line > start else ("", "")
         lines = self._lines.between(start, line)
         if self._dialect.quoting == "doubled" and any('\\"' in each for each in (lines[0], lines[-1])):

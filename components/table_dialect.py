@@ -124,11 +124,11 @@ def _quoting(sample: _Sample, delimiter: str, data: DataParams) -> Quoting:
         each: _trial(sample, Dialect(delimiter, each), data) for each in ("doubled", "backslash", "none")
     }
     marks = QuoteMarks.of(sample.text, delimiter)
-    chosen: Quoting = "doubled"
-    if delimiter == "\t" and not marks.say_quoted(trials["doubled"].bad):
-        chosen = "none"
-    elif marks.stray >= _UNQUOTED and not marks.needed + marks.whole and trials["none"].bad == 0:
-        chosen = "none"
+    if delimiter == "\t":
+        quoted = marks.say_quoted(trials["doubled"].bad)
+    else:
+        quoted = marks.stray < _UNQUOTED or marks.needed + marks.whole > 0 or trials["none"].bad > 0
+    chosen: Quoting = "doubled" if quoted else "none"
     if re.search(rf'\\["\r\n{re.escape(delimiter)}]', sample.text):
         against = "doubled" if marks.mostly_quoted() else chosen
         if trials["backslash"].bad < trials[against].bad:
