@@ -28,7 +28,7 @@ from components.folders import whole_folder
 from components.lost_rows import refuse_contradictions, where_rows_went
 from components.own_folders import refuse_sources
 from components.params import SPLITS, DataParams, Split, TaskParams, load
-from components.rows import read_rows
+from components.rows import read_rows, table_dialects
 from components.template import Template, ids_of, read_tokenizer
 
 EXAMPLES_FILE = "examples.parquet"
@@ -68,6 +68,7 @@ def prepare(task: str, params: TaskParams, raw: Path, tokenizer_file: Path, cont
     _check_splits(task, splits, data.labels, where_rows_went(tally.read, dropped, data, tally.truncated))
     report = _report(task, splits, tally, tokenizer, data)
     report["files"] = data_files(raw, data).report()
+    report["dialects"] = table_dialects(raw, data)
     _write(splits, report, to)
     return report
 

@@ -14,6 +14,8 @@ from components.addresses import fault_of
 from components.records import Count, Record, Sha256, Share
 from components.values import composed, same_labels
 
+Quoting = Literal["doubled", "backslash", "none"]
+
 
 def _check_source(source: str, sha256: str | None) -> None:
     """An address that may be written down as it is, and the digest where nothing else says what its bytes are."""
@@ -77,6 +79,7 @@ class DataParams(Record):
     ``ranges`` turns a numeric target into a label: {label: [low, high]}, either end open with null; outside
     all, dropped.
     ``ignore`` lists files and folders of the source that hold no rows, by name, path or pattern.
+    ``delimiter`` and ``quoting`` say how a csv or tsv is written (components/dialect.py); without them it is detected.
     ``first_lines`` keeps the first non-empty lines of a text, ``max_tokens`` its first tokens.
     """
 
@@ -85,6 +88,8 @@ class DataParams(Record):
     format: Literal["csv", "tsv", "jsonl", "parquet", "folder"]
     encoding: str = "utf-8"
     ignore: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    delimiter: str | None = None
+    quoting: Quoting | None = None
     columns: list[str] | None = None
     text: str = "text"
     target: str = "target"
@@ -123,6 +128,16 @@ class DataParams(Record):
             return {label: tuple(pair) if isinstance(pair, list) else pair for label, pair in value.items()}
         return value
 
+    @field_validator("delimiter")
+    @classmethod
+    def _one_sign(cls, value: str | None) -> str | None:
+        """``tab`` and a tab as YAML leaves it without double quotes are the sign that they mean."""
+        if value in ("tab", "\\t"):
+            return "\t"
+        if value is not None and (len(value) != 1 or value in '"\\\r\n'):
+            raise ValueError(f'{value!r} is not one character that can part cells; write ",", ";", "|" or tab')
+        return value
+
     @field_validator("encoding")
     @classmethod
     def _known_encoding(cls, value: str) -> str:
@@ -152,6 +167,9 @@ class DataParams(Record):
             )
         if self.columns is not None and self.format not in ("csv", "tsv"):
             raise ValueError(f"columns names the columns of a csv or tsv without a header; format is {self.format}")
+        for key in ("delimiter", "quoting"):
+            if getattr(self, key) is not None and self.format not in ("csv", "tsv"):
+                raise ValueError(f"{key} says how a csv or tsv is written; format is {self.format}")
         for label, (low, high) in (self.ranges or {}).items():
             if low is not None and high is not None and low > high:
                 raise ValueError(f"the range of {label!r} is empty: {low:g} is above {high:g}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from components.errors import DataError, told
@@ -13,12 +13,16 @@ from components.values import composed
 
 @dataclass(frozen=True)
 class Row:
-    """One row as it stands in its file. ``where`` is ``file:line`` (a Parquet row's number, a text file's name)."""
+    """One row as it stands in its file. ``where`` is ``file:line`` (a Parquet row's number, a text file's name).
+
+    A row of a table spans ``lines`` physical lines from there on.
+    """
 
     where: str
     text: object = None
     target: object = None
     fault: str | None = None
+    lines: int = field(default=1, compare=False)
 
 
 def require_columns(name: str, present: Sequence[str], data: DataParams, wanted: Sequence[str] | None = None) -> None:

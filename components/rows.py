@@ -7,10 +7,11 @@ that cannot be read is handed on with its fault, and only a file that cannot be 
 from __future__ import annotations
 
 import codecs
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from components.data_files import data_files, partition_of, shown_path
 from components.errors import DataError, told
@@ -20,7 +21,8 @@ from components.json_rows import json_rows
 from components.params import DataParams
 from components.parquet_rows import parquet_rows
 from components.row import Row as Row
-from components.table_rows import csv_cells, table_rows, tsv_cells
+from components.table_dialect import find_dialect
+from components.table_rows import table_rows
 
 
 def read_rows(folder: Path, data: DataParams) -> Iterator[Row]:
@@ -39,6 +41,20 @@ def read_rows(folder: Path, data: DataParams) -> Iterator[Row]:
             raise DataError(
                 f"{shown_path(name)} is not {data.encoding} text ({told(str(error))}); set data.encoding"
             ) from error
+
+
+def table_dialects(folder: Path, data: DataParams) -> list[dict[str, Any]]:
+    """The dialects of the tables below the folder, each with the number of its files and the first one's name; none
+    where the format is no table's.
+
+    Raises:
+        DataError: no file at all.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in data_files(folder, data).read if data.format in ("csv", "tsv") else ():
+        with _opened(folder / name, data) as text:
+            found[find_dialect(text, data).told()].append(shown_path(name))
+    return [{"dialect": dialect, "files": len(names), "first": names[0]} for dialect, names in found.items()]
 
 
 def _file_rows(file: Path, name: Path, data: DataParams) -> Iterator[Row]:
@@ -63,10 +79,8 @@ def _rows(file: Path, name: str, data: DataParams) -> Iterator[Row]:
         return
     with _opened(file, data) as text:
         match data.format:
-            case "csv":
-                yield from table_rows(csv_cells(text, Path(name)), name, data)
-            case "tsv":
-                yield from table_rows(tsv_cells(text), name, data)
+            case "csv" | "tsv":
+                yield from table_rows(text, name, data)
             case "jsonl":
                 yield from json_rows(text, name, data)
 
@@ -74,7 +88,7 @@ def _rows(file: Path, name: str, data: DataParams) -> Iterator[Row]:
 def _opened(file: Path, data: DataParams) -> TextIO:
     """The text of a file. Bytes that are no characters become lone surrogates: their row is found later, and named."""
     # The csv module does its own line ends, those inside quotes being part of a cell; in JSON only \n ends a line.
-    newline = {"csv": "", "jsonl": "\n"}.get(data.format)
+    newline = {"csv": "", "tsv": "", "jsonl": "\n"}.get(data.format)
     return file.open(encoding=_codec(data.encoding), errors="surrogateescape", newline=newline)
 
 

@@ -1,57 +1,72 @@
-"""Rows of tables of text: CSV and TSV. Knows cells and columns, and not what they mean."""
+"""Rows of tables of text: CSV and TSV. Knows columns, and not what the cells mean.
+
+Rows in are rows kept and rows named: each physical line belongs to one row, or is blank, the header or ``sep=;``.
+"""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TextIO
 
+from components.dialect import shown
 from components.errors import DataError
 from components.params import DataParams
 from components.row import Row, require_columns
+from components.table_cells import NeverClosed, TableCells
+from components.table_dialect import find_dialect, other_delimiter
+from components.table_shape import columns_of, is_row_of
 from components.values import composed
 
-Cells = tuple[int, list[str], str | None]
+_NULL = "\\N"  # MySQL and PostgreSQL write a missing value so, and nobody a text
 
 
-def csv_cells(lines: TextIO, name: Path) -> Iterator[Cells]:
-    """(line, cells, fault) of each CSV row, where line is the one that the row starts on."""
-    # Without strict, a stray quote would swallow rows without a word.
-    reader = csv.reader(lines, strict=True)
-    while True:
-        start = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "unexpected end" in str(error):
-                raise DataError(
-                    f'{name}:{start}: a quote opens here and is never closed; write a quote inside a cell as ""'
-                ) from error
-            yield start, [], str(error)
-        else:
-            if cells:
-                yield start, cells, None
+def table_rows(text: TextIO, name: str, data: DataParams) -> Iterator[Row]:
+    """Rows of a table whose columns are named by params.yaml, or by its first row.
+
+    ``text`` is opened with ``newline=""``, so that line ends inside a cell stay as they are.
+
+    Raises:
+        DataError: a column is not there, or a quote is never closed: where the rows end after it, nobody can tell.
+    """
+    table = find_dialect(text, data)
+    cells = TableCells(text, table.dialect)
+    if table.sep_line:
+        cells.skip_line()
+    try:
+        columns = [composed(column) for column in columns_of(cells, data)]
+        _require_columns(columns, text, name, data, table.dialect.delimiter)
+        at_text, at_target = columns.index(data.text), columns.index(data.target)
+        # What is declared is obeyed: then a cell of many lines is one, whatever they look like.
+        for row in cells.rows(len(columns), is_row_of(columns, data), doubt=data.quoting is None):
+            where = f"{name}:{row.line}"
+            if row.fault is not None:
+                yield Row(where, fault=row.fault, lines=row.lines)
+            else:
+                yield Row(where, _value(row.cells[at_text]), _value(row.cells[at_target]), lines=row.lines)
+    except NeverClosed as error:
+        raise DataError(
+            f'{name}:{error.line}: a quote opens here and is never closed; write a quote inside a cell as "", or where'
+            " a quote is a character like any other, set data.quoting: none; a file that was cut off ends so too"
+        ) from error
 
 
-def tsv_cells(lines: Iterable[str]) -> Iterator[Cells]:
-    """(line, cells, fault) of each TSV row. TSV has no quoting: a quote is a character like any other."""
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, line.removesuffix("\n").split("\t"), None
+def _value(cell: str) -> str | None:
+    return None if cell == _NULL else cell
 
 
-def table_rows(rows: Iterator[Cells], name: str, data: DataParams) -> Iterator[Row]:
-    """Rows of a table whose columns are named by params.yaml, or by its first line."""
-    columns = [composed(column) for column in data.columns or next((cells for _, cells, _ in rows), [])]
-    require_columns(name, columns, data)
-    for number, cells, fault in rows:
-        where = f"{name}:{number}"
-        if fault is None and len(cells) != len(columns):
-            fault = f"{len(cells)} cells where there are {len(columns)} columns"
-        if fault is None:
-            yield Row(where, cells[columns.index(data.text)], cells[columns.index(data.target)])
-        else:
-            yield Row(where, fault=fault)
+def _require_columns(columns: list[str], text: TextIO, name: str, data: DataParams, delimiter: str) -> None:
+    """As require_columns, and says too if another separator would do, or if there is none."""
+    try:
+        require_columns(name, columns, data)
+    except DataError as error:
+        other = other_delimiter(text, data)
+        if other is not None and other != delimiter:
+            raise DataError(
+                f"{name} was split at {shown(delimiter)} into the columns {columns}, and its cells are parted by"
+                f" {shown(other)}: write `delimiter: {shown(other)}` under data"
+            ) from error
+        single = "it is one column; " if len(columns) == 1 else ""
+        raise DataError(
+            f'{error}; {single}split at {shown(delimiter)}: if that is not its separator, write `delimiter: ";"` or'
+            " another under data"
+        ) from error

@@ -35,7 +35,11 @@ def prepare(tasks: tuple[str, ...], as_json: bool) -> None:
     from flows import data_step, views
 
     done = data_step.prepare(root, list(tasks) or None, say=lambda line: click.echo(line, err=True))
-    tables.show([views.data_row(read_report(root / "data" / "prepared" / task)) for task in done], as_json=as_json)
+    reports = [read_report(root / "data" / "prepared" / task) for task in done]
+    for report in reports:
+        for line in views.dialect_lines(report):
+            click.echo(line, err=True)
+    tables.show([views.data_row(report) for report in reports], as_json=as_json)
     if not as_json:
         suggest(f"preface retrain {next(iter(done))}")
 

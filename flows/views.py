@@ -30,6 +30,13 @@ def data_row(report: Mapping[str, Any]) -> Row:
     }
 
 
+def dialect_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """How each table was read, a line for each way; nothing where no table was."""
+    for found in report.get("dialects", ()):
+        others = f" and {found['files'] - 1} more" if found["files"] > 1 else ""
+        yield f"{report['task']}: {found['first']}{others}: {found['dialect']}"
+
+
 def status_row(status: Status, metric: str | None) -> Row:
     """One task at a glance; ``metric`` is the one to show of the version in Production.
 
