@@ -82,7 +82,7 @@ def _begins(one: Sequence[int], other: Sequence[int]) -> bool:
 
 def _other_words(word: str) -> Iterator[str]:
     """Words that say the same and begin otherwise: order_status -> status of order."""
-    parts = [part for part in re.split(r"[\s_\-./]+", word) if part]
+    parts = [part for part in re.split(r"[\s_\-./]+", word) if re.search(r"\w", part)]
     if len(parts) > 1:
         yield f"{parts[-1]} of {' '.join(parts[:-1])}"
         yield f"{' '.join(parts[1:])} of {parts[0]}"
