@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
+from components.base_hash import hash_base
 from components.base_support import KVShape
-from components.errors import ArtifactError, told
+from components.errors import ArtifactError, BaseError, told
 from components.params import MethodName
 from registry import artifact, plain_file
 from registry.artifact import CONFIG, MANIFEST, TENSOR, WEIGHTS, Floats
@@ -69,8 +70,8 @@ class Foreign:
     """What a folder holds, every value checked but against no base.
 
     ``tensor``: [P, H] or [P, L*2*Hkv*D]; ``sha256`` of the file that it lay in. ``sizes``: what it says of its base's.
-    ``base`` is the name or path that it gives its base, which is a claim; ``base_hash`` the hash that it gives, which is
-    compared with the pinned one. PEFT writes no hash, so only a folder of Preface's own has one.
+    ``base`` is the name or path that it gives its base. ``base_hash`` is that base's hash, empty where it is unknown.
+    ``proven``: the adapter's own manifest carries that hash; a base found here at the path that PEFT wrote is a claim.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class Foreign:
     sizes: Mapping[str, int]
     base: str
     base_hash: str
+    proven: bool = False
 
 
 def read(folder: Path) -> Foreign:
@@ -109,7 +111,7 @@ def read(folder: Path) -> Foreign:
     if method == "prompt" and sizes.get("token_dim", columns) != columns:
         raise ArtifactError(f"{folder}: {TENSOR} has {columns} columns, token_dim says {sizes['token_dim']}; {_REMEDY}")
     base = config.get("base_model_name_or_path") or ""
-    return Foreign(folder, method, tensor, hashlib.sha256(raw).hexdigest(), sizes, base, "")
+    return Foreign(folder, method, tensor, hashlib.sha256(raw).hexdigest(), sizes, base, _hash_of(base))
 
 
 def base_fault(found: Foreign, name: str, base_hash: str) -> str:
@@ -118,9 +120,14 @@ def base_fault(found: Foreign, name: str, base_hash: str) -> str:
     Args:
         name: of the base that params.yaml declares for the task, and ``base_hash`` its hash.
     """
-    if found.base_hash == base_hash:
+    if found.base_hash == base_hash and found.proven:
         return ""
     said, declared = told(found.base) or "(no name)", f"params.yaml declares {name} {base_hash}"
+    if found.base_hash == base_hash:
+        return (
+            f"{found.folder} names the base {said}, and a folder here of that name has the declared hash; a name or a"
+            f" path is a claim and proves nothing; {declared}"
+        )
     if found.base_hash:
         return f"{found.folder} was trained on the base {said} {found.base_hash}, {declared}"
     return (
@@ -170,7 +177,7 @@ def _of_ours(folder: Path) -> Foreign:
     said = stored.manifest
     sizes = {key: value for key, value in peft_config(said).items() if key in SIZES and isinstance(value, int)}
     digest = said.files[WEIGHTS].sha256
-    return Foreign(folder, said.method, stored.tensor, digest, sizes, said.base.name, said.base.hash)
+    return Foreign(folder, said.method, stored.tensor, digest, sizes, said.base.name, said.base.hash, proven=True)
 
 
 def _refuse_pickles(folder: Path) -> None:
@@ -282,3 +289,16 @@ def _tensor(path: Path, raw: bytes) -> Floats:
     if wrong:
         raise ArtifactError(f"{path}: {wrong} of {found.size} values of {TENSOR} are not finite; train it again")
     return found.reshape(shape)
+
+
+def _hash_of(base: str) -> str:
+    """The hash of the base that a folder on this machine holds; empty for a name of some hub."""
+    if not base:
+        return ""
+    try:
+        folder = Path(base)
+        if not all((folder / name).is_file() for name in ("config.json", "tokenizer.json")):
+            return ""
+        return hash_base(folder).value
+    except (BaseError, OSError, ValueError, RecursionError):  # no base, or no path at all
+        return ""
