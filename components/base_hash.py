@@ -86,7 +86,7 @@ def require(folder: Path, expected_hash: str) -> BaseHash:
 
 
 @dataclass(frozen=True)
-class _Tensor:
+class Tensor:
     """Where a tensor's bytes lie, and what they are."""
 
     name: str
@@ -105,14 +105,14 @@ def _weights_digest(folder: Path) -> str:
         known = json.loads(memory.read_text())
         if known["folder"] == str(folder.resolve()) and known["files"] == states:
             return str(known["sha256"])
-    tensors = sorted((tensor for file in files for tensor in _tensors(file)), key=lambda tensor: tensor.name)
-    for one, next_one in itertools.pairwise(tensors):
+    stored = sorted((tensor for file in files for tensor in tensors(file)), key=lambda tensor: tensor.name)
+    for one, next_one in itertools.pairwise(stored):
         if one.name == next_one.name:
             raise BaseError(f"tensor {one.name} stands in {one.file} and in {next_one.file}; fetch the base anew")
     # hashlib lets other threads run, so this goes at the speed of all cores or of the disk.
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_bytes_digest, tensors))
-    value = _digest_of([[t.name, t.dtype, t.shape, d] for t, d in zip(tensors, digests, strict=True)])
+        digests = list(pool.map(_bytes_digest, stored))
+    value = _digest_of([[t.name, t.dtype, t.shape, d] for t, d in zip(stored, digests, strict=True)])
     if all(time.time() - file.stat().st_mtime > _CLOCK_GRAIN for file in files):
         with contextlib.suppress(OSError):  # a folder that may only be read is hashed each time
             fresh = memory.with_name(f"{memory.name}.{os.getpid()}")
@@ -146,7 +146,7 @@ def _state(file: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-def _tensors(file: Path) -> Iterator[_Tensor]:
+def tensors(file: Path) -> Iterator[Tensor]:
     """The tensors of a safetensors file, from its header: 8 bytes of length, JSON, then raw bytes."""
     size = file.stat().st_size
     try:
@@ -160,12 +160,12 @@ def _tensors(file: Path) -> Iterator[_Tensor]:
             begin, end = (8 + length + offset for offset in entry["data_offsets"])
             if not 8 + length <= begin <= end <= size:
                 raise ValueError(f"tensor {name} lies at {begin} to {end} in a file of {size}")
-            yield _Tensor(name, str(entry["dtype"]), tuple(entry["shape"]), file, begin, end)
+            yield Tensor(name, str(entry["dtype"]), tuple(entry["shape"]), file, begin, end)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BaseError(f"{file} is not a whole safetensors file ({error}); fetch the base anew") from error
 
 
-def _bytes_digest(tensor: _Tensor) -> str:
+def _bytes_digest(tensor: Tensor) -> str:
     if tensor.begin == tensor.end:
         return hashlib.sha256().hexdigest()
     with (

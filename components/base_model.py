@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import identity, params
+from components import base_files, identity, params
 from components.addresses import scheme_of
 from components.base_hash import BaseHash, hash_base, require
 from components.base_support import KVShape, refuse_by_config, try_cache
@@ -90,8 +90,9 @@ def materialise(name: str, base: BaseParams, to: Path, others: Path | None = Non
 
     Raises:
         SourceError: its bytes cannot be had, or are not the pinned ones.
-        BaseMismatch: the model in them is not the pinned one.
+        BaseError: they are not a whole base.
         UnsupportedBase: Preface cannot use it.
+        BaseMismatch: the model in them is not the pinned one.
     """
     if not scheme_of(base.source) and overlap(local_path(base.source, Path()), to):
         raise SourceError(
@@ -105,18 +106,18 @@ def materialise(name: str, base: BaseParams, to: Path, others: Path | None = Non
             shutil.copytree(there, fetched)
         else:
             fetch(base.source, fetched, base.sha256, only=WANTED)
-        packed = sorted(fetched.glob("*.gguf"))
-        if len(packed) > 1:
-            raise BaseError(
-                f"bases.{name}.source holds {len(packed)} GGUF files ({packed[0].name}, ...); name one of them"
-            )
+        packed = base_files.gguf_of(fetched, base.source)
         if packed:
             from components.gguf_base import convert
 
-            convert(packed[0], new)
+            base_files.refuse_stand_in(packed, base.source)
+            convert(packed, new)
         else:
             for file in sorted(fetched.iterdir()):
-                shutil.move(file, new / file.name)
+                if file.suffix != ".gguf":
+                    shutil.move(file, new / file.name)
+        base_files.check(new, base.source)
+        refuse_by_config(_config(new))
         found = hash_base(new)
         if found.value != base.hash:
             raise BaseMismatch(
@@ -124,7 +125,6 @@ def materialise(name: str, base: BaseParams, to: Path, others: Path | None = Non
                 f"(its digests: weights {found.weights}, config {found.config}, tokenizer {found.tokenizer}); "
                 "if it is the model that you mean, write its hash there"
             )
-        refuse_by_config(_config(new))
     return found
 
 
@@ -149,7 +149,9 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     found = require(folder, expected_hash)
-    refuse_by_config(_config(folder))
+    config = _config(folder)
+    base_files.refuse_quantised(config.to_dict(), str(folder))
+    refuse_by_config(config)
     place = torch.device(device) if device else pick_device()
     precision = dtype or pick_dtype(place)[0]
     try:
@@ -171,6 +173,9 @@ def load(
         raise BaseError(
             f"{folder} lacks {len(gaps)} tensors of its architecture, the first is {gaps[0]}; fetch it anew"
         )
+    words = read_tokenizer(folder / "tokenizer.json")
+    rows = len(model.get_input_embeddings().get_parameter("weight"))
+    base_files.refuse_ids_beyond(words.get_vocab(with_added_tokens=True).items(), rows, str(folder))
     model = model.to(place).eval().requires_grad_(False)
     return Base(
         name=name or folder.name,
@@ -178,7 +183,7 @@ def load(
         hash=found,
         model=model,
         tokenizer=tokenizer,
-        words=read_tokenizer(folder / "tokenizer.json"),
+        words=words,
         device=place,
         dtype=precision,
         shape=try_cache(model),

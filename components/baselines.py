@@ -66,16 +66,27 @@ def majority(train: Sequence[Example], count: int) -> Answers:
 
 
 def linear(train: Sequence[Example], texts: Sequence[str]) -> Answers:
-    """Logistic regression on TF-IDF of words and word pairs (scikit-learn)."""
+    """Logistic regression on TF-IDF of words and word pairs (scikit-learn).
+
+    Where no training text has a word of two letters (emoji, single digits) it is TF-IDF of characters, up to three
+    together. Where there is one label or no character at all, nothing can be fitted: it answers as majority does.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    model = make_pipeline(
-        TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)), LogisticRegression(C=10.0, max_iter=1000)
-    )
-    model.fit([example.text for example in train], [example.target for example in train])
-    return Answers([str(label) for label in model.predict(list(texts))], choice=f"{len(train)} rows")
+    known, labels = [example.text for example in train], [example.target for example in train]
+    rows = f"{len(train)} rows"
+    for vectorizer, choice in (
+        (TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)), rows),
+        (TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 3), analyzer="char"), f"{rows}, characters: no words"),
+    ):
+        terms = vectorizer.build_analyzer()
+        if len(set(labels)) > 1 and any(terms(text) for text in known):
+            model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=1000))
+            model.fit(known, labels)
+            return Answers([str(label) for label in model.predict(list(texts))], choice=choice)
+    return Answers(majority(train, len(texts)).predictions, choice=f"{rows}, as majority: nothing to fit")
 
 
 def hard_prompts(base: Base, task: TaskParams) -> dict[str, KVPrefix]:

@@ -35,7 +35,12 @@ class TrainingRow:
 
 
 def rows_of(base: Base, template: Template, examples: Sequence[Example]) -> list[TrainingRow]:
-    """Token ids of examples."""
+    """Token ids of examples.
+
+    Raises:
+        DataError: the base's tokenizer joins the template with the answers.
+    """
+    template.refuse_joined(base.words)
     end = base.tokenizer.eos_token_id
     return [
         TrainingRow(

@@ -60,7 +60,9 @@ def prepare(task: str, params: TaskParams, raw: Path, tokenizer_file: Path, cont
             f" set max_tokens to at most {context}, less what the template, the adapter and the answer need"
         )
     tokenizer = read_tokenizer(tokenizer_file)
-    Template("{text}", data.labels, data.max_tokens).label_ids(tokenizer)
+    template = Template(params.template, data.labels, data.max_tokens)
+    template.label_ids(tokenizer)
+    template.refuse_joined(tokenizer)
     splits, tally = examples(read_rows(raw, data), data, tokenizer)
     _check_bad_rows(task, tally, data.max_bad_rows)
     dropped = {why: (len(rows), rows[:NAMED]) for why, rows in tally.dropped.items()}

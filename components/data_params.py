@@ -5,7 +5,11 @@ Faults inside one record are found here; params.py adds those between records. N
 
 from __future__ import annotations
 
+import hashlib
+import posixpath
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, field_validator, model_validator
@@ -16,6 +20,9 @@ from components.values import composed, same_labels
 
 Quoting = Literal["doubled", "backslash", "none"]
 
+# MLflow takes names of 250 characters; a name may stand behind that of a contestant.
+MAX_METRIC, MAX_READABLE = 200, 100
+
 
 def _check_source(source: str, sha256: str | None) -> None:
     """An address that may be written down as it is, and the digest where nothing else says what its bytes are."""
@@ -25,9 +32,31 @@ def _check_source(source: str, sha256: str | None) -> None:
         raise ValueError("a pypi:// source needs sha256, the digest of the distribution's file")
 
 
-def f1_metric(label: str) -> str:
-    """The metric of one label, in the letters that MLflow takes for a name."""
-    return "f1_" + re.sub(r"[^\w.\- :/]", "_", label)
+def f1_metrics(labels: Iterable[str]) -> dict[str, str]:
+    """The metric of each label, one name for each, in the form that MLflow takes.
+
+    A label of ordinary signs stands in it as it is, others become `_`. Where that is no name for MLflow (`/r/python/`
+    is no normal path), is too long, or two labels would share it, the digest of the label stands behind it.
+    """
+    plain = {label: "f1_" + re.sub(r"[^\w.\- :/]", "_", label) for label in labels}
+    shared = Counter(plain.values())
+    return {
+        label: name
+        if shared[name] == 1 and len(name) <= MAX_METRIC and posixpath.normpath(name) == name
+        else f"{name[:MAX_READABLE].replace('/', '_')}_{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+        for label, name in plain.items()
+    }
+
+
+def _label_text(value: object) -> str:
+    """A label or its word. The reader of params.yaml gives them as typed; other callers may give numbers."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"the label {value!r} is not text; put it in quotes (YAML reads yes, no, null as others)")
+    if not value.strip():
+        raise ValueError(f"the label or word {value!r} is empty; write one, in quotes where it has signs")
+    return value
 
 
 class BaseParams(Record):
@@ -110,15 +139,19 @@ class DataParams(Record):
     @field_validator("labels", mode="before")
     @classmethod
     def _list_of_labels(cls, value: object) -> object:
-        """``[a, b]`` is short for ``{a: a, b: b}``."""
+        """``[a, b]`` is short for ``{a: a, b: b}``. Whole numbers are taken as the text that they are written as."""
+        if isinstance(value, dict):
+            named = {_label_text(label): _label_text(word) for label, word in value.items()}
+            if len(named) != len(value):
+                raise ValueError(f"a label stands twice in {list(value)}")
+            return named
         if not isinstance(value, list):
             return value
-        for label in value:
-            if not isinstance(label, str):
-                raise ValueError(f"the label {label!r} is not text; put it in quotes (YAML reads yes, no, 1 as others)")
-        if len(set(value)) != len(value):
-            raise ValueError(f"a label stands twice in {value}")
-        return {label: label for label in value}
+        labels = [_label_text(label) for label in value]
+        twice = [label for label, count in Counter(labels).items() if count > 1]
+        if twice:
+            raise ValueError(f"a label stands twice in {value}: {twice[0]!r}")
+        return {label: label for label in labels}
 
     @field_validator("ranges", mode="before")
     @classmethod
@@ -156,10 +189,6 @@ class DataParams(Record):
         if twins := same_labels(self.labels or ()):
             raise ValueError(
                 f"two labels look the same and differ in their bytes: {twins[0]!a} and {twins[1]!a}; keep one"
-            )
-        if self.labels is not None and len(set(map(f1_metric, self.labels))) != len(self.labels):
-            raise ValueError(
-                f"two labels of {list(self.labels)} differ in signs alone; give them other names in the data"
             )
         if self.ranges is not None and (self.labels is None or set(self.ranges) != set(self.labels)):
             raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from components.data_params import f1_metric
+from components.data_params import f1_metrics
 from components.records import Record
 
 CONFIDENCE = 0.95
@@ -59,7 +59,7 @@ def _classification(predictions: list[str], targets: list[str], labels: list[str
     metrics = {
         "accuracy": float(accuracy_score(targets, predictions)),
         "macro_f1": float(fmean(each)),
-        **{f1_metric(label): float(value) for label, value in zip(labels, each, strict=True)},
+        **{name: float(value) for name, value in zip(f1_metrics(labels).values(), each, strict=True)},
     }
     rows = [float(p == t) for p, t in zip(predictions, targets, strict=True)]
     return Scored(metrics=metrics, predictions=predictions, rows=rows)

@@ -19,7 +19,7 @@ from pydantic import Field, FiniteFloat, ValidationError, field_validator, model
 from components.data_params import BaseParams as BaseParams
 from components.data_params import DataParams as DataParams
 from components.data_params import SplitParams as SplitParams
-from components.data_params import f1_metric
+from components.data_params import f1_metrics
 from components.errors import ParamsError, told
 from components.method_params import PrefixParams as PrefixParams
 from components.method_params import PromptParams as PromptParams
@@ -35,6 +35,9 @@ from components.schedule_params import RetrainParams, ScheduleParams
 from components.sweep_params import SweepParams, choices, placed, samples
 
 MAX_FAULTS = 100  # told of one file; nobody reads more at once
+
+# What is a text whatever it looks like: a label `no` is a word and no boolean, a column `1` no number.
+TYPED = frozenset({"labels", "columns", "text", "target"})
 
 # Names become MLflow model names, DVC stage names and folders: one alphabet that all three take as it is.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
@@ -113,6 +116,9 @@ class TaskParams(Record):
     @model_validator(mode="after")
     def _gate_can_be_decided(self) -> Self:
         """A rule on what is never measured would refuse every candidate, and say so only after the training."""
+        named = {f"f1_{label}": name for label, name in f1_metrics(self.data.labels or ()).items()}
+        gate = [rule.model_copy(update={"metric": named.get(rule.metric, rule.metric)}) for rule in self.gate]
+        object.__setattr__(self, "gate", gate)  # `f1_<label>` means the label's metric, whatever its signs became
         metrics, baselines = frozenset(self.metrics), self.measured_baselines
         for name in self.retrain.unmeasured(self.metrics):
             raise ValueError(f"retrain.floor names {name!r}; this task is measured by {', '.join(self.metrics)}")
@@ -165,7 +171,7 @@ class TaskParams(Record):
         """Names of what evaluation measures for this task."""
         if self.data.labels is None:
             return ("exact_match", "chrf", "rouge_l")
-        return ("accuracy", "macro_f1", *map(f1_metric, self.data.labels))
+        return ("accuracy", "macro_f1", *f1_metrics(self.data.labels).values())
 
     @property
     def measured_baselines(self) -> Sequence[str]:
@@ -212,7 +218,7 @@ def load(path: Path) -> Params:
     Raises:
         ParamsError: naming every fault of the file at once (up to a hundred), a line each, with its key path.
     """
-    raw = read_mapping(path)
+    raw = read_mapping(path, texts=TYPED)
     found = _cross_faults(raw)
     try:
         params = Params.model_validate(raw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from types import UnionType
@@ -31,10 +31,14 @@ class _Loader(yaml.SafeLoader):
 
     A key that stands twice in a mapping is a fault (YAML says so, PyYAML takes the last), and so are aliases that make
     much out of little, an alias inside of what it names, endless numbers and text that no file can hold.
+
+    A key is text as it is typed, never a number, date or boolean, and so is what stands under a key of ``texts``. A
+    number may have an exponent without a dot (`5e-3`), as in YAML 1.2, which DVC reads.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, texts: Collection[str] = ()) -> None:
         super().__init__(text)
+        self.texts = texts
         self.size = 0
         self.sizes: dict[yaml.Node, int] = {}
 
@@ -71,11 +75,34 @@ class _Loader(yaml.SafeLoader):
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
                 seen.add(key.value)
+                _as_typed(key)
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in self.texts:
+                held = value.value if isinstance(value, yaml.CollectionNode) else [value]
+                for entry in held:
+                    _as_typed(entry[1] if isinstance(entry, tuple) else entry)
         return node
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def _as_typed(node: yaml.Node) -> None:
+    """Make a plain scalar the text that stands in the file; nothing (null) stays nothing."""
+    if isinstance(node, yaml.ScalarNode) and node.tag in _PLAIN:
+        node.tag = "tag:yaml.org,2002:str"
+
+
+_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp", "value")}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9][0-9_]*\.?|\.[0-9])[0-9_]*[eE][-+]?[0-9]+\Z"),
+    list("-+.0123456789"),
+)
+
+
+def read_mapping(path: Path, texts: Collection[str] = ()) -> dict[str, Any]:
     """The mapping that a YAML file holds.
+
+    Args:
+        texts: keys under which every scalar is text, as it is typed.
 
     Raises:
         ParamsError: there is no such file, it is too large, it is not YAML, or it holds something else.
@@ -83,7 +110,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SIZE + 1)
-        raw = _Loader(content.decode()).get_single_data() if len(content) <= MAX_SIZE else None
+        raw = _Loader(content.decode(), texts).get_single_data() if len(content) <= MAX_SIZE else None
     except FileNotFoundError as error:
         raise ParamsError(f"{path} does not exist; run preface in a folder that has a params.yaml") from error
     except OSError as error:

@@ -5,12 +5,15 @@ Knows a tokenizer (of the `tokenizers` library, read from the base's tokenizer.j
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from components import label_words
 from components.errors import BaseError, DataError
 
 
@@ -58,6 +61,22 @@ def truncate(tokenizer: Tokenizer, text: str, max_tokens: int) -> tuple[str, boo
     return "", True
 
 
+def following_ids(tokenizer: Tokenizer, before: str, text: str) -> list[int]:
+    """Ids of ``text`` as it stands behind ``before``: those that the two together have more than ``before`` alone.
+
+    Some tokenizers put a space in front of whatever they encode, or take one away, so the ids of a text by itself need
+    not be those that it has inside a longer one. Where the end of ``before`` and the beginning of ``text`` become one
+    token, no ids follow; then it is the ids behind a letter (see ``Template.refuse_joined``).
+    """
+    alone, begun, whole = ids_of(tokenizer, text), ids_of(tokenizer, before), ids_of(tokenizer, before + text)
+    if whole == [*begun, *alone]:
+        return alone
+    if whole[: len(begun)] == begun:
+        return whole[len(begun) :]
+    letter, behind = ids_of(tokenizer, "a"), ids_of(tokenizer, f"a{text}")
+    return behind[len(letter) :] if behind[: len(letter)] == letter else alone
+
+
 @dataclass(frozen=True)
 class Template:
     """How one task words its question and its answers.
@@ -69,13 +88,20 @@ class Template:
     labels: Mapping[str, str] | None
     max_tokens: int
 
+    @cached_property
+    def ending(self) -> str:
+        """What stands before every answer: the template behind its text, and a letter for the text itself."""
+        return "a" + self.text.format(text="\0").partition("\0")[2]
+
     def input_ids(self, tokenizer: Tokenizer, text: str) -> list[int]:
         """Ids of the template filled with the text, truncated by the one rule."""
         cut, _ = truncate(tokenizer, text, self.max_tokens)
         return ids_of(tokenizer, self.text.format(text=cut))
 
     def target_ids(self, tokenizer: Tokenizer, target: str, eos: int | None = None) -> list[int]:
-        """Ids of the answer: a space and the label's word, or a space, the free text and the end token ``eos``.
+        """Ids of the answer as it stands behind the filled template.
+
+        The answer is a space and the label's word, or a space, the free text and the end token ``eos``.
 
         Raises:
             DataError: the target is none of the labels, or a generated answer was given no end token.
@@ -83,25 +109,50 @@ class Template:
         if self.labels is None:
             if eos is None:
                 raise DataError("a generated answer needs an end token; the base model's tokenizer names none")
-            return [*ids_of(tokenizer, f" {target}"), eos]
+            return [*following_ids(tokenizer, self.ending, f" {target}"), eos]
         if target not in self.labels:
             raise DataError(f"target {target!r} is none of the labels {sorted(self.labels)}")
-        return ids_of(tokenizer, f" {self.labels[target]}")
+        return following_ids(tokenizer, self.ending, f" {self.labels[target]}")
 
     def label_ids(self, tokenizer: Tokenizer) -> dict[str, list[int]]:
         """Ids of each label's word, in the order of the labels; empty for a generation task.
 
         Raises:
-            DataError: one label's ids begin another's, so that scoring would count the shorter inside the longer.
+            DataError: one label's ids begin another's, so that scoring would count the shorter inside the longer; all
+                such pairs are named, with words to write instead.
         """
-        found: dict[str, list[int]] = {}
-        for label in self.labels or {}:
-            ids = self.target_ids(tokenizer, label)
-            for other, seen in found.items():
-                if ids[: len(seen)] == seen or seen[: len(ids)] == ids:
-                    raise DataError(
-                        f"the words of labels {other!r} {seen} and {label!r} {ids} begin with the same tokens to the"
-                        " end of the shorter; give one of them another word under data.labels"
-                    )
-            found[label] = ids
+        found = {label: self.target_ids(tokenizer, label) for label in self.labels or {}}
+        if self.labels and (fault := label_words.fault(self.labels, found, partial(self._word_ids, tokenizer))):
+            raise DataError(fault)
         return found
+
+    def refuse_joined(self, tokenizer: Tokenizer) -> None:
+        """Refuse a template whose end the tokenizer makes one token with the beginning of an answer.
+
+        No ids of the answer follow the prompt then: the model would be trained and asked on a split that no text has.
+
+        Raises:
+            DataError: with a template to write.
+        """
+        joined = self._joined(tokenizer)
+        if joined is None:
+            return
+        room = self.text.rstrip()
+        others = (replace(self, text=text) for text in (room, f"{room}\nAnswer:", f"{room} =", f"{room} Answer:"))
+        better = next((json.dumps(one.text) for one in others if one._joined(tokenizer) is None), None)
+        remedy = f"end it with a visible sign, template: {better}" if better else "choose another base"
+        raise DataError(
+            f"the base's tokenizer joins the end of the template {self.ending[1:]!r} with the answer {joined!r} to one"
+            f" token, so no tokens of the answer follow those of the prompt; {remedy}"
+        )
+
+    def _joined(self, tokenizer: Tokenizer) -> str | None:
+        """The first answer whose beginning becomes one token with the template's end; None if there is none."""
+        begun = ids_of(tokenizer, self.ending)
+        for word in self.labels.values() if self.labels else ("The", "a"):
+            if ids_of(tokenizer, f"{self.ending} {word}")[: len(begun)] != begun:
+                return f" {word}"
+        return None
+
+    def _word_ids(self, tokenizer: Tokenizer, word: str) -> list[int]:
+        return following_ids(tokenizer, self.ending, f" {word}")

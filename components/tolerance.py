@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.data_params import f1_metric
+from components.data_params import f1_metrics
 from components.evaluation import CONFIDENCE, score
 
 RESAMPLES = 1000
@@ -59,8 +59,8 @@ def _text_rows(predictions: Sequence[str], targets: Sequence[str]) -> dict[str, 
 def _label_samples(predictions: Floats, targets: Floats, labels: Sequence[str], draws: Floats) -> dict[str, Floats]:
     """F1 of each label, and their mean, in every resample: [RESAMPLES] each."""
     found = {}
-    for label in labels:
+    for label, name in f1_metrics(labels).items():
         said, true = predictions == label, targets == label
         hits, either = (said & true)[draws].sum(axis=1), said[draws].sum(axis=1) + true[draws].sum(axis=1)
-        found[f1_metric(label)] = 2 * hits / np.maximum(either, 1)
+        found[name] = 2 * hits / np.maximum(either, 1)
     return found | {"macro_f1": np.mean(list(found.values()), axis=0)}

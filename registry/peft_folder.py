@@ -33,6 +33,35 @@ SIZES = ("num_layers", "token_dim", "num_attention_heads")
 MAX_HEADER = 1 << 16  # one tensor and whatever notes somebody left beside it
 MAX_SIZE = 1 << 24
 _REMEDY = "save the adapter again with PEFT's save_pretrained, or ask whoever gave it to you"
+_PREFIXES_ALONE = "Preface keeps adapters that are prefixes, and no others"
+# Kinds of PEFT's that people mistake for a prefix, and what they are.
+_KINDS = {
+    "LORA": "LoRA changes the base's weight matrices",
+    "ADALORA": "AdaLoRA changes the base's weight matrices",
+    "IA3": "IA3 scales the base's activations",
+    "P_TUNING": "P-tuning makes its prompt by an encoder",
+    "MULTITASK_PROMPT_TUNING": "multitask prompt tuning multiplies its prompt by a matrix for each task",
+    "ADAPTION_PROMPT": "LLaMA-Adapter mixes its prompt in by gates of its own",
+    "CPT": "context-aware prompt tuning adds its prompt to tokens of a text",
+}
+_TASKS = {
+    "SEQ_CLS": "a classification head over the base, which is no prefix",
+    "TOKEN_CLS": "a head over each token, which is no prefix",
+    "QUESTION_ANS": "a head that marks answers, which is no prefix",
+    "SEQ_2_SEQ_LM": "a prefix of an encoder with a decoder",
+    "FEATURE_EXTRACTION": "a prefix of a model that gives vectors",
+}
+_EMBEDDINGS = (
+    "embed_tokens",
+    "wte",
+    "embed_in",
+    "word_embeddings",
+    "lm_head",
+    "embed_out",
+    "token_adapter",
+    "trainable_tokens",
+)
+_HEADS = ("score", "classifier", "qa_outputs", "pooler")
 _ITS_OWN = "declare its own base under bases: in params.yaml and name that for the task"
 
 
@@ -41,7 +70,8 @@ class Foreign:
     """What a folder holds, every value checked but against no base.
 
     ``tensor``: [P, H] or [P, L*2*Hkv*D]; ``sha256`` of the file that it lay in. ``sizes``: what it says of its base's.
-    ``base`` is the name that it gives its base, ``base_hash`` that base's hash, empty where nothing proves it.
+    ``base`` is the name or path that it gives its base. ``base_hash`` is that base's hash, empty where it is unknown.
+    ``proven``: the adapter's own manifest carries that hash; a base found here at the path that PEFT wrote is a claim.
     """
 
     folder: Path
@@ -51,6 +81,7 @@ class Foreign:
     sizes: Mapping[str, int]
     base: str
     base_hash: str
+    proven: bool = False
 
 
 def read(folder: Path) -> Foreign:
@@ -89,12 +120,19 @@ def base_fault(found: Foreign, name: str, base_hash: str) -> str:
     Args:
         name: of the base that params.yaml declares for the task, and ``base_hash`` its hash.
     """
-    if found.base_hash == base_hash:
+    if found.base_hash == base_hash and found.proven:
         return ""
     said, declared = told(found.base) or "(no name)", f"params.yaml declares {name} {base_hash}"
+    if found.base_hash == base_hash:
+        return (
+            f"{found.folder} names the base {said}, and a folder here of that name has the declared hash; a name or a"
+            f" path is a claim and proves nothing; {declared}"
+        )
     if found.base_hash:
         return f"{found.folder} was trained on the base {said} {found.base_hash}, {declared}"
-    return f"{found.folder} was trained on the base {said}, of unknown hash: a name proves nothing; {declared}"
+    return (
+        f"{found.folder} was trained on the base {said}, of unknown hash: a name or a path proves nothing; {declared}"
+    )
 
 
 def fit(found: Foreign, shape: KVShape, name: str) -> None:
@@ -139,13 +177,19 @@ def _of_ours(folder: Path) -> Foreign:
     said = stored.manifest
     sizes = {key: value for key, value in peft_config(said).items() if key in SIZES and isinstance(value, int)}
     digest = said.files[WEIGHTS].sha256
-    return Foreign(folder, said.method, stored.tensor, digest, sizes, said.base.name, said.base.hash)
+    return Foreign(folder, said.method, stored.tensor, digest, sizes, said.base.name, said.base.hash, proven=True)
 
 
 def _refuse_pickles(folder: Path) -> None:
     if not folder.is_dir():
         raise ArtifactError(f"{told(str(folder))} is not a folder, so not an adapter")
     names = {path.name for path in folder.iterdir()}
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    if CONFIG not in names and inside:
+        raise ArtifactError(
+            f"{folder} holds {len(inside)} adapter{'s' * (len(inside) > 1)} in folders of their own"
+            f" ({told(', '.join(inside[:8]))}); name one, such as {folder / told(inside[0])}"
+        )
     pickles = sorted(name for name in names if Path(name).suffix.lower() in PICKLES)
     if WEIGHTS not in names and pickles:
         raise ArtifactError(
@@ -169,9 +213,15 @@ def _config(path: Path) -> dict[str, Any]:
 
     kind = config.get("peft_type")
     if not isinstance(kind, str) or kind not in METHODS:
-        raise refuse("peft_type", " or ".join(METHODS), "Preface keeps adapters that are prefixes, and no others")
-    if config.get("task_type") not in (None, "CAUSAL_LM"):
-        raise refuse("task_type", "CAUSAL_LM", "Preface adapts decoders that generate text")
+        what = f"{_KINDS[kind]}; " if isinstance(kind, str) and kind in _KINDS else ""
+        raise refuse("peft_type", " or ".join(METHODS), what + _PREFIXES_ALONE)
+    task = config.get("task_type")
+    if task not in (None, "CAUSAL_LM"):
+        what = f"it belongs to {_TASKS[task]}; " if isinstance(task, str) and task in _TASKS else ""
+        raise refuse("task_type", "CAUSAL_LM", f"{what}train it as CAUSAL_LM, where the answer is a word of the text")
+    for key in ("modules_to_save", "trainable_token_indices"):
+        if config.get(key):
+            raise ArtifactError(f"{path}: {key} is {told(repr(config[key]))}, {_altered('modules of its own')}")
     if config.get("num_transformer_submodules") not in (None, 1) or config.get("num_transformer_submodules") is True:
         raise refuse("num_transformer_submodules", "1", "2 is for encoders with a decoder")
     for key in ("num_virtual_tokens", *SIZES):
@@ -181,6 +231,33 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(config.get("base_model_name_or_path"), str | None):
         raise refuse("base_model_name_or_path", "a name or a folder")
     return config
+
+
+def _altered(brought: str) -> str:
+    """What an adapter is that carries trained parts of its base, and the two ways on."""
+    return (
+        f"so it brings {brought} and belongs to an altered base, not to the one that it names: save that altered base"
+        f" (model.get_base_model().save_pretrained(FOLDER)) and {_ITS_OWN}, with an adapter that holds {TENSOR} alone;"
+        " or train the adapter again on the unaltered base"
+    )
+
+
+def _refuse_others(path: Path, others: list[str]) -> None:
+    """Refuse tensors beside the prompt, each kind by what it is."""
+    held = f"{path} holds {told(', '.join(others[:4]))}{f' and {len(others) - 4} more' * (len(others) > 4)}"
+    parts = {part for name in others for part in name.split(".")}
+    if any("lora_" in part or "ia3_" in part for part in parts):
+        raise ArtifactError(f"{held}: these change the base's own layers; {_PREFIXES_ALONE}")
+    if parts & set(_HEADS):
+        raise ArtifactError(
+            f"{held}: a classification head is no prefix; train it as CAUSAL_LM, where the answer is a word of the text"
+        )
+    if parts & set(_EMBEDDINGS):
+        raise ArtifactError(f"{held}, {_altered('an embedding of its own')}")
+    if any("encoder" in part or "mlp_head" in part or "prompt_task" in part for part in parts):
+        raise ArtifactError(f"{held}: the prompt is made by an encoder that is no part of the base; {_PREFIXES_ALONE}")
+    if any(name.startswith("base_model.") for name in others):
+        raise ArtifactError(f"{held}, {_altered('weights of its own')}")
 
 
 def _tensor(path: Path, raw: bytes) -> Floats:
@@ -194,6 +271,8 @@ def _tensor(path: Path, raw: bytes) -> Floats:
         tensors = dict(deserialize(raw))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise ArtifactError(f"{path} is not a safetensors file: {told(str(error))}; {_REMEDY}") from error
+    if set(tensors) - {TENSOR}:
+        _refuse_others(path, sorted(set(tensors) - {TENSOR}))
     if set(tensors) != {TENSOR}:
         raise ArtifactError(f"{path} holds {told(str(sorted(tensors)))}, an adapter has {TENSOR!r} alone; {_REMEDY}")
     entry = tensors[TENSOR]
@@ -213,7 +292,7 @@ def _tensor(path: Path, raw: bytes) -> Floats:
 
 
 def _hash_of(base: str) -> str:
-    """The hash of the base that a folder on this machine holds; empty for a name of some hub, which proves nothing."""
+    """The hash of the base that a folder on this machine holds; empty for a name of some hub."""
     if not base:
         return ""
     try:

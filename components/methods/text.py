@@ -16,7 +16,7 @@ from components.data import Example
 from components.errors import ParamsError
 from components.kv_prefix import KVPrefix
 from components.params import TaskParams
-from components.template import Template, ids_of
+from components.template import Template, following_ids, ids_of
 
 # Lester et al. sample from the 5,000 most common tokens; byte-pair merges stand in order of frequency.
 COMMON_TOKENS = 5000
@@ -47,7 +47,8 @@ def sampled_ids(base: Base, length: int, generator: torch.Generator) -> list[int
 
 def label_ids(base: Base, task: TaskParams) -> list[list[int]]:
     """Ids of each label's word, as it stands behind a text; none where the task has no labels."""
-    return [ids_of(base.words, f" {word}") for word in (task.data.labels or {}).values()]
+    template = Template(task.template, task.data.labels, task.data.max_tokens)
+    return [template.target_ids(base.words, label) for label in task.data.labels or {}]
 
 
 def start_ids(base: Base, task: TaskParams, init: str, length: int, solved: Iterable[tuple[str, str]]) -> list[int]:
@@ -93,7 +94,7 @@ def in_turns(rows: Sequence[Example], labelled: bool) -> list[tuple[str, str]]:
 def in_context_ids(base: Base, template: Template, instruction: str, solved: Iterable[tuple[str, str]]) -> list[int]:
     """Ids of an instruction and of (text, target) pairs, each filled into the task's template."""
     ids = text_ids(base, f"{instruction}\n")
-    gap = ids_of(base.words, "\n\n")
+    gap = following_ids(base.words, "a", "\n\n")
     for text, target in solved:
         answer = template.target_ids(base.words, target, eos=base.tokenizer.eos_token_id)
         ids += [*template.input_ids(base.words, text), *answer, *gap]

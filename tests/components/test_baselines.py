@@ -165,3 +165,27 @@ def test_without_validation_rows_nothing_can_be_chosen(base: Base) -> None:
     task = task_of(baselines={"hard_prompts": PROMPTS, "in_context": []})
     with pytest.raises(DataError, match=r"no validation rows .* raise data\.split\.validation"):
         baselines.run(base, task, wording(task), [], [], TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("texts", "choice"),
+    [
+        (("😭", "😂"), "characters"),
+        (("1", "2"), "characters"),
+        (("a b", "c d"), "characters"),
+        (("the sad one", "the happy one"), "4 rows"),
+    ],
+)
+def test_a_linear_model_of_texts_without_words_is_one_of_characters(texts: tuple[str, str], choice: str) -> None:
+    sad, happy = texts
+    rows = [Example(str(n), (sad, happy)[n % 2], ("sad", "happy")[n % 2]) for n in range(4)]
+    found = baselines.linear(rows, [happy, sad, "?"])
+    assert found.predictions[:2] == ["happy", "sad"]
+    assert choice in found.choice
+
+
+def test_a_linear_model_that_cannot_be_fitted_answers_as_majority() -> None:
+    one_label = [Example(str(n), "a text", "sad") for n in range(3)]
+    assert baselines.linear(one_label, ["a", "b"]).predictions == ["sad", "sad"]
+    no_text = [Example(str(n), "", ("sad", "happy")[n % 2]) for n in range(3)]
+    assert baselines.linear(no_text, ["a"]).predictions == ["sad"]

@@ -138,7 +138,7 @@ def test_a_few_bad_rows_are_counted_and_named(run: Any) -> None:
             r"60 of 60 rows are bad.*; do not raise tasks\.film\.data\.max_bad",
         ),
         (ROWS, {"max_tokens": 65}, r"max_tokens is 65 and the base tiny reads 64 tokens; set max_tokens to at most 64"),
-        (ROWS, {"labels": {"neg": "pos", "pos": "pos ?"}}, "begin with the same tokens"),
+        (ROWS, {"labels": {"neg": "pos", "pos": "pos ?"}}, "1 pair of labels have words of which one begins"),
     ],
 )
 def test_rows_that_make_no_data_set_are_refused_and_nothing_is_written(

@@ -106,11 +106,11 @@ def take_in(project: Project, folder: Path, task: str = "film", **options: Any) 
 
 @pytest.mark.parametrize("how", METHODS)
 def test_what_peft_trained_answers_here_as_it_answered_there(project: Project, tmp_path: Path, how: str) -> None:
-    """The base that it names is a folder on this machine: it is hashed, and that is proof enough."""
+    """The base that it names is a folder on this machine, and its path is a claim: somebody answers for it."""
     theirs = Theirs(project, how).train()
     folder = theirs.saved(tmp_path / "their-adapter")
 
-    outcome = take_in(project, folder)
+    outcome = take_in(project, folder, declare_base=True)
 
     assert (outcome.result, outcome.version) == ("Staged", 1)
     report = project.report(1)
@@ -122,9 +122,10 @@ def test_what_peft_trained_answers_here_as_it_answered_there(project: Project, t
     assert (run.state_type, run.state_name) == (StateType.COMPLETED, "Staged")
     assert str(project.prefect_artifacts()["gate-film"].data).startswith("# film: gate passed")
     version = project.store.version("film", 1)
-    assert (version.stage, version.tag("declared_base")) == ("Staging", "")
+    assert version.stage == "Staging"
+    assert f"hash {project.base_hash()})" in version.tag("declared_base")
     assert project.promote().stage == "Production"
-    assert look.history(project.store, "film")[0].release.override == ""
+    assert "was declared by" in look.history(project.store, "film")[0].release.override
     assert project.kept() == set()
 
 
@@ -134,14 +135,15 @@ def test_its_manifest_and_its_run_say_that_it_was_imported_and_from_where(
     folder = Theirs(project, "prefix").saved(tmp_path / "their-adapter")
     raw, task = (folder / artifact.WEIGHTS).read_bytes(), load(project.root / "params.yaml").task("film")
 
-    take_in(project, folder)
+    take_in(project, folder, declare_base=True)
 
     version = project.store.version("film", 1)
     stored = artifact.read(project.store.download(version))
     said = stored.manifest
     digest = hashlib.sha256(raw).hexdigest()
     brought: Any = said.params["imported"]
-    assert (brought["folder"], brought["sha256"], brought["declared"]) == ("their-adapter", digest, "")
+    assert (brought["folder"], brought["sha256"]) == ("their-adapter", digest)
+    assert f"hash {project.base_hash()})" in brought["declared"]
     assert brought["base_hash"] == said.base.hash == project.base_hash()
     assert (said.recipe, said.machine, said.seed, said.virtual_tokens) == (None, None, 0, 4)
     assert (said.template, said.labels, said.max_tokens) == (task.template, task.data.labels, task.data.max_tokens)
@@ -164,19 +166,19 @@ def test_the_same_folder_is_imported_once_unless_it_is_wanted_or_asked_otherwise
     project: Project, tmp_path: Path
 ) -> None:
     folder = Theirs(project, "prompt").saved(tmp_path / "their-adapter")
-    assert take_in(project, folder).version == 1
+    assert take_in(project, folder, declare_base=True).version == 1
 
-    again = take_in(project, shutil.copytree(folder, tmp_path / "by-another-name"))
+    again = take_in(project, shutil.copytree(folder, tmp_path / "by-another-name"), declare_base=True)
     assert (again.result, again.version) == ("Unchanged", 1)
     assert "version 1 was imported from the same tensor" in again.message
     assert "--force" in again.message
     assert len(project.mlflow_runs()) == len(project.store.versions("film")) == 1
 
-    forced = take_in(project, folder, force=True)
+    forced = take_in(project, folder, declare_base=True, force=True)
     assert (forced.result, forced.version) == ("Staged", 2)
 
     project.change("tasks.film.template", "{text} it is")
-    assert take_in(project, folder).version == 3
+    assert take_in(project, folder, declare_base=True).version == 3
     assert project.report(3).candidate.predictions is not None
     assert project.promote(3).stage == "Production"
 
@@ -185,7 +187,7 @@ def test_one_that_the_gate_refuses_is_kept_and_goes_nowhere(project: Project, tm
     project.change("tasks.film.gate", [{"metric": "accuracy", "direction": "higher", "threshold": 2.0}])
     folder = Theirs(project, "prefix").saved(tmp_path / "a")
 
-    outcome = take_in(project, folder)
+    outcome = take_in(project, folder, declare_base=True)
 
     assert outcome.refused
     run = project.prefect_run()
@@ -193,7 +195,7 @@ def test_one_that_the_gate_refuses_is_kept_and_goes_nowhere(project: Project, tm
     assert project.store.version("film", 1).stage == "None"
     with pytest.raises(PromotionRefused, match="its gate refused it"):
         project.promote(1)
-    assert "and its gate refused it" in take_in(project, folder).message
+    assert "and its gate refused it" in take_in(project, folder, declare_base=True).message
 
 
 def test_a_task_of_free_text_takes_one_in_and_it_meets_the_champion(project: Project, tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_a_task_of_free_text_takes_one_in_and_it_meets_the_champion(project: Pro
     project.promote(task="story")
     theirs = Theirs(project, "prefix", "story").train(8)
 
-    outcome = take_in(project, theirs.saved(tmp_path / "a"), "story")
+    outcome = take_in(project, theirs.saved(tmp_path / "a"), "story", declare_base=True)
 
     assert (outcome.result, outcome.version) == ("Staged", 2)
     met = project.report(2, "story")

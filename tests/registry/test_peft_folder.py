@@ -158,13 +158,13 @@ def test_a_folder_of_our_own_is_read_as_ours_and_its_manifest_proves_its_base(
 
 
 class TestBase:
-    def test_a_local_folder_is_hashed_and_its_hash_is_the_proof(
+    def test_a_local_folder_is_hashed_and_its_path_is_still_a_claim(
         self, tmp_path: Path, tiny_base_folder: TinyBase
     ) -> None:
         base = tiny_base_folder("llama")
         found = peft_folder.read(write(tmp_path / "a", base_model_name_or_path=str(base)))
 
-        assert peft_folder.base_fault(found, "tiny", hash_base(base).value) == ""
+        assert "path is a claim and proves nothing" in peft_folder.base_fault(found, "tiny", hash_base(base).value)
         fault = peft_folder.base_fault(found, "tiny", "a" * 64)
         assert hash_base(base).value in fault
         assert "params.yaml declares tiny " + "a" * 64 in fault
@@ -175,7 +175,7 @@ class TestBase:
 
         assert found.base_hash == ""
         fault = peft_folder.base_fault(found, "tiny", "a" * 64)
-        assert "of unknown hash: a name proves nothing" in fault
+        assert "of unknown hash: a name or a path proves nothing" in fault
         assert "params.yaml declares tiny " + "a" * 64 in fault
         assert len(fault) < 1500
         assert fault.isprintable()
@@ -225,7 +225,13 @@ CONFIGURATIONS = [
     ({"peft_type": "LORA"}, "peft_type is 'LORA', it must be PROMPT_TUNING or PREFIX_TUNING"),
     ({"peft_type": ["PROMPT_TUNING"]}, r"peft_type is \['PROMPT_TUNING'\]"),
     ({"peft_type": ...}, "peft_type is None"),
-    ({"task_type": "SEQ_CLS"}, "task_type is 'SEQ_CLS', it must be CAUSAL_LM"),
+    ({"task_type": "SEQ_CLS"}, "task_type is 'SEQ_CLS', it must be CAUSAL_LM; it belongs to a classification head"),
+    ({"task_type": "TOKEN_CLS"}, "it belongs to a head over each token, which is no prefix"),
+    ({"task_type": "SEQ_2_SEQ_LM"}, "a prefix of an encoder with a decoder"),
+    ({"peft_type": "P_TUNING"}, "P-tuning makes its prompt by an encoder"),
+    ({"peft_type": "MULTITASK_PROMPT_TUNING"}, "multiplies its prompt by a matrix for each task"),
+    ({"modules_to_save": ["lm_head"]}, "modules_to_save is .*belongs to an altered base"),
+    ({"trainable_token_indices": [1]}, "trainable_token_indices is .*belongs to an altered base"),
     ({"num_transformer_submodules": 2}, "num_transformer_submodules is 2, it must be 1"),
     ({"num_transformer_submodules": True}, "num_transformer_submodules is True"),
     ({"num_virtual_tokens": 3}, "prompt_embeddings has 2 rows, num_virtual_tokens says 3"),
@@ -252,7 +258,13 @@ TENSORS = [
     ({TENSOR: torch.zeros(1, 2, 32)}, "it must have two dimensions"),
     ({TENSOR: torch.full((2, 32), torch.nan)}, "64 of 64 values of prompt_embeddings are not finite"),
     ({TENSOR: torch.full((2, 32), torch.inf, dtype=torch.bfloat16)}, "64 of 64 values"),
-    ({"base_model.model.q.lora_A.weight": torch.zeros(2, 32)}, "holds .*lora_A.*, an adapter has 'prompt_embeddings'"),
+    ({"base_model.model.q.lora_A.weight": torch.zeros(2, 32)}, "holds .*lora_A.*: these change the base's"),
+    (
+        {TENSOR: torch.zeros(2, 32), "base_model.model.model.embed_tokens.weight": torch.zeros(9, 32)},
+        "embed_tokens.*brings an embedding of its own and belongs to an altered base",
+    ),
+    ({TENSOR: torch.zeros(2, 32), "base_model.model.lm_head.weight": torch.zeros(9, 32)}, "belongs to an altered base"),
+    ({TENSOR: torch.zeros(2, 32), "base_model.model.score.weight": torch.zeros(2, 32)}, "a classification head is no"),
     ({TENSOR: torch.zeros(2, 32), "prompt_encoder.weight": torch.zeros(1)}, "holds .*prompt_encoder"),
 ]
 
@@ -425,3 +437,10 @@ def test_what_peft_wrote_holds_one_tensor(tiny_base_folder: TinyBase, tmp_path: 
 
     assert set(load_file(saved / WEIGHTS)) == {TENSOR}
     assert json.loads((saved / CONFIG).read_text())["prefix_projection"] is True
+
+
+def test_a_folder_of_several_adapters_asks_which(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write(tmp_path / "both" / name)
+    with pytest.raises(ArtifactError, match=r"holds 2 adapters in folders of their own \(one, two\); name one"):
+        peft_folder.read(tmp_path / "both")
