@@ -120,7 +120,8 @@ def pack(adapter: Path, to: Path) -> None:
         mlflow.pyfunc.save_model(
             to,
             python_model=str(code),
-            artifacts={"adapter": str(Path(room) / "adapter")},
+            # As an address: MLflow would read "%25" and "#" of a path as signs of one.
+            artifacts={"adapter": (Path(room).resolve() / "adapter").as_uri()},
             signature=ModelSignature(inputs=Schema([ColSpec(DataType.string, "text")]), outputs=Schema(outputs)),
             pip_requirements=[f"preface=={importlib.metadata.version('preface')}"],
             model_config={"base": None, "manifest_digest": manifest.digest},

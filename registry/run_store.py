@@ -24,7 +24,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from components.errors import NotFound, StoreUnavailable
-from registry import address, faults, records, schema
+from registry import address, faults, records, schema, tracking_uri
 from registry.protocol import Failure, Run
 from registry.releases import PREFIX
 
@@ -43,10 +43,10 @@ ERROR_LENGTH = 2000
 class RunStore:
     """The runs of one tracking store; see ``store.Store``, of which it is the lower half."""
 
-    def __init__(self, tracking_uri: str | None = None, stages: bool | None = None) -> None:
+    def __init__(self, uri: str | None = None, stages: bool | None = None) -> None:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
-        self.uri = tracking_uri or mlflow.get_tracking_uri()
+        self.uri = tracking_uri.check(uri or mlflow.get_tracking_uri())
         schema.ensure(self.uri)
         with self._answering():
             mlflow.set_tracking_uri(self.uri)
