@@ -146,7 +146,9 @@ def artifact_folder(uri: str) -> Check:
     try:
         tracking_uri.check(uri)
     except SetupError:
-        return Check("artifact folder", "warn", "not looked at: nobody knows the store", f"set {tracking_uri.NAME} right")
+        return Check(
+            "artifact folder", "warn", "not looked at: nobody knows the store", f"set {tracking_uri.NAME} right"
+        )
     try:
         where = address.beside(uri) or uri
     except SetupError as error:
@@ -209,7 +211,9 @@ def prefect_api(url: str | None) -> Check:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SECONDS) as answer:
             return Check("prefect", "ok", f"{redact(url)} answers {answer.status}")
     except (OSError, ValueError) as error:
-        return Check("prefect", "fail", f"{redact(url)}: {redact(str(error))}", "prefect server start, or unset PREFECT_API_URL")
+        return Check(
+            "prefect", "fail", f"{redact(url)}: {redact(str(error))}", "prefect server start, or unset PREFECT_API_URL"
+        )
 
 
 def disk(free: int) -> Check:

@@ -50,8 +50,8 @@ def enter(start: Path | None = None) -> Path:
     root = find_root(start or Path.cwd())
     if "?" in str(root) or not str(root).isprintable():
         raise SetupError(
-            f"the project lies in {str(root)!r}: no database's address can name a folder with '?' or a sign that does not"
-            " print; rename it"
+            f"the project lies in {str(root)!r}: no database's address can name a folder with '?' or a sign that"
+            " does not print; rename it"
         )
     stores = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / '.preface' / 'mlflow.db'}",

@@ -47,9 +47,13 @@ def fault(uri: str, error: BaseException) -> str:
     if any(words in text for words in _SQLITE_LOCKED):
         file = _database(uri)
         return (
-            f"the tracking store's file {file} cannot be opened for writing; make it and its folder {file.parent}"
-            " writable for this user"
-        ) if file else ""
+            (
+                f"the tracking store's file {file} cannot be opened for writing; make it and its folder {file.parent}"
+                " writable for this user"
+            )
+            if file
+            else ""
+        )
     return ""
 
 

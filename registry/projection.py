@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 from components.errors import NotFound, RegistryError, StoreUnavailable
 from registry.protocol import Store, Version
-from registry.releases import PREFIX, rolled_away
+from registry.releases import PREFIX, count, rolled_away
 from registry.state import PENDING, PROJECTED, State, read
 
 # Nothing here takes so long: a mark that is older was left by a process that was killed.
@@ -217,10 +217,13 @@ def _is_over(mark: str) -> bool:
     when, _, rest = mark.partition(" ")
     who, _, process = rest.rpartition(" ")
     try:
-        if datetime.now(UTC) - datetime.fromisoformat(when) > STALE:
+        if abs(datetime.now(UTC) - datetime.fromisoformat(when)) > STALE:  # no mark is of a time to come either
             return True
         if who.rpartition("@")[2] == socket.gethostname():
-            os.kill(int(process), 0)
+            number = count(process)
+            if not number:  # 0 and below mean groups of processes
+                return True
+            os.kill(number, 0)
     except PermissionError:  # it is there, and another user's
         return False
     except (ValueError, TypeError, OverflowError, ProcessLookupError):

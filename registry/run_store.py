@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +24,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
-from components.errors import NotFound, StoreUnavailable
-from registry import address, faults, records, schema, tracking_uri
+from components.errors import NotFound, StoreUnavailable, told
+from registry import address, faults, plain_file, records, schema, tracking_uri
 from registry.protocol import Failure, Run
 from registry.releases import PREFIX
 
@@ -36,6 +37,7 @@ PATIENCE = {
     "AWS_RETRY_MODE": "standard",
     "AWS_MAX_ATTEMPTS": "3",
 }
+MAX_FILE = 1 << 26  # bytes of an artifact that is read whole
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # MLflow's limits
 ERROR_LENGTH = 2000
 
@@ -102,9 +104,12 @@ class RunStore:
 
     def read_file(self, run_id: str, path: str) -> bytes:
         """The content of one of a run's artifacts."""
+        if not _lies_within(path):
+            raise NotFound(f"run {run_id} has no artifact {told(path)!r}")
         with self._answering(), tempfile.TemporaryDirectory() as room:
             root = self._client.get_run(run_id).info.artifact_uri
-            return self._fetch(f"{root}/{path}", Path(room), f"artifact {path} of run {run_id}").read_bytes()
+            found = self._fetch(f"{root}/{path}", Path(room), f"artifact {path} of run {run_id}")
+            return plain_file.read(found, MAX_FILE, "it is no report of ours")
 
     def run(self, run_id: str) -> Run:
         """What is recorded of a run."""
@@ -171,6 +176,11 @@ class RunStore:
 
     def _answering(self, what: str = "that") -> AbstractContextManager[None]:
         return faults.answering(self.uri, what)
+
+
+def _lies_within(path: str) -> bool:
+    """Whether a path that a tag names stays below a run's artifacts, and is the name of a file there."""
+    return bool(re.fullmatch(r"(?:[\w.-]+/)*[\w.-]+", path)) and ".." not in path.split("/")
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -30,14 +30,14 @@ def check(uri: str) -> str:
     Raises:
         SetupError: no tracking store can be there; the message says what to write. It holds no password.
     """
-    said = _fault(uri)
+    said = fault(uri)
     if said:
         raise SetupError(said)
     return uri
 
 
-def _fault(uri: str) -> str:
-    """What is wrong with an address and what to write, in one line; empty if nothing is."""
+def fault(uri: str) -> str:
+    """What is wrong with an address and what to write, in one line, not yet redacted; empty if nothing is."""
     if not uri:
         return f"{NAME} is empty; unset it, or write http://HOST:PORT"
     shown = f"{NAME}={_shown(uri)}"
@@ -71,7 +71,8 @@ def _web(uri: str, shown: str) -> str:
         return f"{shown} has no port between 0 and 65535, or no host; write http://HOST:PORT"
     if "@" in uri:
         return (
-            f"{NAME}={parts.scheme}://{MASK}@{told(uri.rpartition('@')[2])} holds a user or a password, which MLflow would print; write the address without them, and set"
+            f"{NAME}={parts.scheme}://{MASK}@{told(uri.rpartition('@')[2])} holds a user or a password, which MLflow"
+            " would print; write the address without them, and set"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     if not host or not re.fullmatch(r"[A-Za-z0-9._:%-]+", host):
