@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
-from components.errors import NotFound, StoreUnavailable, told
+from components.errors import NotFound, RegistryError, StoreUnavailable, told
 from registry import address, faults, plain_file, records, schema, tracking_uri
 from registry.protocol import Failure, Run
 from registry.releases import PREFIX
@@ -67,12 +67,20 @@ class RunStore:
                 self._client.log_batch(run.info.run_id, params=some)
         return str(run.info.run_id)
 
-    def unfinished(self, task: str, fingerprint: str, host: str) -> str | None:
-        """The newest run of a fingerprint that began on a host and never ended well, opened again; None if none."""
-        said = f"tags.`{PREFIX}fingerprint` = '{fingerprint}' and tags.`{PREFIX}host` = '{host}'"
+    def unfinished(self, task: str, fingerprint: str, place: str) -> str | None:
+        """The newest run of a fingerprint that began in a place and never ended well, opened again; None if none.
+
+        Args:
+            place: the project's folder, by the id that its own lock of the fingerprint stands for. A host's name would
+                not do: two containers may share one, and then one run.
+        """
+        said = f"tags.`{PREFIX}fingerprint` = '{fingerprint}' and tags.`{PREFIX}place` = '{place}'"
         with self._answering():
+            at = self._client.get_experiment_by_name(task)
+            if at is None or at.lifecycle_stage == "deleted":
+                return None
             found = self._client.search_runs(
-                [self._experiment(task)],
+                [at.experiment_id],
                 f"{said} and attributes.status != 'FINISHED'",
                 order_by=["attributes.start_time DESC"],
                 max_results=1,
@@ -147,8 +155,17 @@ class RunStore:
         return found
 
     def _experiment(self, task: str) -> str:
-        """The id of the task's experiment, which is made if this is its first run."""
+        """The id of the task's experiment, which is made if this is its first run.
+
+        Raises:
+            RegistryError: it was deleted, and MLflow gives its name to no other one.
+        """
         found = self._client.get_experiment_by_name(task)
+        if found and found.lifecycle_stage == "deleted":
+            raise RegistryError(
+                f"the experiment {task!r} was deleted in MLflow, and a run needs it; bring it back with `mlflow"
+                f" experiments restore --experiment-id {found.experiment_id}`, then run the command again"
+            )
         if found:
             return str(found.experiment_id)
         try:
