@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import subprocess
@@ -38,6 +39,27 @@ def test_the_requirements_are_pinned_to_what_is_installed() -> None:
     assert said["transformers"] == importlib.metadata.version("transformers")
     assert "+" not in said["torch"]
     assert "preface" not in said
+
+
+def test_the_requirements_name_all_that_our_code_imports_when_it_is_loaded() -> None:
+    imported, todo = set(), ["registry.model", "components.base_model", "components.inference", "components.template"]
+    seen = set()
+    while todo:
+        name = todo.pop()
+        file = Path(wheel.__file__).parents[1] / f"{name.replace('.', '/')}.py"
+        if name in seen or not file.exists():
+            continue
+        seen.add(name)
+        for node in ast.parse(file.read_text()).body:
+            for part in [node, *(node.body if isinstance(node, ast.With) else [])]:
+                if isinstance(part, ast.Import):
+                    imported |= {alias.name for alias in part.names}
+                elif isinstance(part, ast.ImportFrom) and part.module:
+                    imported |= {part.module, *(f"{part.module}.{alias.name}" for alias in part.names)}
+        todo += [name for name in imported if name.startswith(wheel.PACKAGES)]
+
+    outside = {name.partition(".")[0] for name in imported} - {*wheel.PACKAGES} - sys.stdlib_module_names
+    assert {"pyyaml" if name == "yaml" else name for name in outside} <= set(wheel.NEEDED)
 
 
 @pytest.mark.flow
