@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,7 +23,7 @@ from components.fingerprint import comparison_fingerprint
 from components.machine import machine_of
 from components.params import Record
 from components.params_faults import nearest
-from flows import bases, compare_page
+from flows import bases, compare_page, place
 from flows.candidate import libraries
 from flows.job import Job
 from flows.prefect_server import unharmed
@@ -71,11 +70,11 @@ def settled(job: Job, arms: Sequence[str]) -> Comparison:
 def open_run(comparison: Comparison) -> str:
     """The MLflow run of the comparison; one that was killed here goes on."""
     bases.ensure(comparison.root, comparison.params.base, comparison.base)
-    store, host = Store(), socket.gethostname()
-    if left := store.unfinished(comparison.task, comparison.fingerprint, host):
+    store = Store()
+    if left := store.unfinished(comparison.task, comparison.fingerprint, place.of(comparison.root)):
         return left
     name = f"{comparison.task}-compare-{comparison.fingerprint[:8]}"
-    tags = {"preface.fingerprint": comparison.fingerprint, "preface.host": host}
+    tags = {"preface.fingerprint": comparison.fingerprint, **place.tags(comparison.root)}
     run = store.start_run(comparison.task, name, tags, {"arms": ", ".join(comparison.arms)})
     store.log_dataset(run, comparison.task, comparison.data.dvc_md5, comparison.params.data.source, "evaluation")
     return run

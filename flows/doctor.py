@@ -23,8 +23,9 @@ from urllib.parse import unquote, urlsplit
 from components import params
 from components.base_hash import require
 from components.errors import BaseMismatch, PrefaceError, SetupError
+from components.redaction import redact
 from flows.lock import TESTS_ALONE
-from registry import address
+from registry import address, tracking_uri
 
 GIB = 1 << 30
 SECONDS = 5.0
@@ -49,6 +50,7 @@ def examine(root: Path) -> Iterator[Check]:
     yield from bases(root)
     yield tracking_store(os.environ["MLFLOW_TRACKING_URI"])
     yield artifact_folder(os.environ["MLFLOW_TRACKING_URI"])
+    yield temporary_folder()
     yield data_versions(root)
     yield prefect_api(os.environ.get("PREFECT_API_URL"))
     yield disk(shutil.disk_usage(root).free)
@@ -130,25 +132,37 @@ def bases(root: Path) -> Iterator[Check]:
 
 def tracking_store(uri: str) -> Check:
     """Whether the store answers. An embedded one that nobody has used yet is left unmade."""
+    try:
+        tracking_uri.check(uri)
+    except SetupError as error:
+        return Check("tracking store", "fail", *_mend(error))
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        return Check("tracking store", "ok", f"{uri}, made by the first retrain")
+        return Check("tracking store", "ok", f"{redact(uri)}, made by the first retrain")
     from registry.store import Store
 
     try:
         count = len(Store(uri).tasks())
+    except SetupError as error:
+        return Check("tracking store", "fail", *_mend(error))
     except PrefaceError as error:
         return Check("tracking store", "fail", str(error), "start the server, or unset MLFLOW_TRACKING_URI")
-    return Check("tracking store", "ok", f"{uri}, {count} task(s)")
+    return Check("tracking store", "ok", f"{redact(uri)}, {count} task(s)")
 
 
 def artifact_folder(uri: str) -> Check:
     """Whether a file can be written where artifacts go; servers and object stores keep their own."""
     try:
+        tracking_uri.check(uri)
+    except SetupError:
+        return Check(
+            "artifact folder", "warn", "not looked at: nobody knows the store", f"set {tracking_uri.NAME} right"
+        )
+    try:
         where = address.beside(uri) or uri
     except SetupError as error:
-        return Check("artifact folder", "fail", *str(error).split("; ", 1))
+        return Check("artifact folder", "fail", *_mend(error))
     if not where.startswith("file://"):
-        return Check("artifact folder", "ok", f"kept by {where}")
+        return Check("artifact folder", "ok", f"kept by {redact(where)}")
     folder = Path(unquote(urlsplit(where).path))
     place = next(place for place in (folder, *folder.parents) if place.exists())
     try:
@@ -156,6 +170,30 @@ def artifact_folder(uri: str) -> Check:
     except OSError as error:
         return Check("artifact folder", "fail", f"{place}: {error.strerror}", f"make {place} a folder you can write to")
     return Check("artifact folder", "ok", f"{folder} can be written")
+
+
+def _mend(error: SetupError) -> tuple[str, str]:
+    """What was found, and what to type: the two halves of a message."""
+    found, _, mend = str(error).rpartition("; ")
+    return (found, mend) if found else (mend, "see the message")
+
+
+def temporary_folder() -> Check:
+    """Whether what is made for a moment has a place: packed models, fetched adapters, sources on their way in."""
+    wanted = os.environ.get("TMPDIR", "")
+    try:
+        place = tempfile.gettempdir()
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        return Check("temporary folder", "fail", str(error.strerror or error), "set TMPDIR to a folder with room")
+    if wanted and Path(wanted).absolute() != Path(place):
+        return Check(
+            "temporary folder", "warn", f"TMPDIR={wanted} cannot be written, {place} is used", f"mkdir -p '{wanted}'"
+        )
+    free = shutil.disk_usage(place).free
+    if free < GIB // 4:
+        return Check("temporary folder", "warn", f"{place} has {free >> 20} MiB free", "make room, or set TMPDIR")
+    return Check("temporary folder", "ok", place)
 
 
 def data_versions(root: Path) -> Check:
@@ -167,11 +205,11 @@ def data_versions(root: Path) -> Check:
     )
     if stages.returncode or remotes.returncode:
         reason = ((stages.stderr or remotes.stderr).strip().splitlines() or ["it said nothing"])[-1]
-        return Check("dvc", "fail", reason.removeprefix("ERROR: "), "make setup, in a clone of the repository")
+        return Check("dvc", "fail", redact(reason.removeprefix("ERROR: ")), "make setup, in a clone of the repository")
     found = [" ".join(line.split()) for line in remotes.stdout.splitlines() if line.strip()]
     if not found:
         return Check("dvc", "warn", "no remote, so prepared data stays on this machine", "dvc remote add -d NAME URL")
-    return Check("dvc", "ok", "remote " + "; ".join(found))
+    return Check("dvc", "ok", redact("remote " + "; ".join(found)))
 
 
 def prefect_api(url: str | None) -> Check:
@@ -179,9 +217,11 @@ def prefect_api(url: str | None) -> Check:
         return Check("prefect", "ok", "no server: each flow run brings its own for as long as it takes")
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SECONDS) as answer:
-            return Check("prefect", "ok", f"{url} answers {answer.status}")
+            return Check("prefect", "ok", f"{redact(url)} answers {answer.status}")
     except (OSError, ValueError) as error:
-        return Check("prefect", "fail", f"{url}: {error}", "prefect server start, or unset PREFECT_API_URL")
+        return Check(
+            "prefect", "fail", f"{redact(url)}: {redact(str(error))}", "prefect server start, or unset PREFECT_API_URL"
+        )
 
 
 def disk(free: int) -> Check:

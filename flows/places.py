@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components.errors import ParamsError
+from components.errors import ParamsError, SetupError
 from flows import service_list
 
 # No hub is asked, no usage figures are sent, no pickle is read. HF_HUB_OFFLINE=0 before a command lets hf:// through.
@@ -48,13 +48,20 @@ def enter(start: Path | None = None) -> Path:
     Called by a command before it imports mlflow, prefect or transformers: they read the environment when imported.
     """
     root = find_root(start or Path.cwd())
+    if "?" in str(root) or not str(root).isprintable():
+        raise SetupError(
+            f"the project lies in {str(root)!r}: no database's address can name a folder with '?' or a sign that"
+            " does not print; rename it"
+        )
     stores = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / '.preface' / 'mlflow.db'}",
         "PREFECT_HOME": str(root / ".preface" / "prefect"),
         "PREFACE_BASES": str(root / "bases"),
     }
     for name, value in (SWITCHES | stores).items():
-        os.environ.setdefault(name, value)
+        # MLflow and Prefect take an empty address for an address.
+        if not os.environ.get(name):
+            os.environ[name] = value
     # Two servers upon one database would be in each other's way.
     if "PREFECT_API_URL" not in os.environ and (url := station_url(root)):
         os.environ["PREFECT_API_URL"] = url

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from prefect.logging import get_run_logger
 
-from components.errors import Stopped, StoreUnavailable
-from flows import bases, run_log
+from components.errors import RegistryError, Stopped, StoreUnavailable
+from flows import bases, place, run_log
 from flows.cancellation import undisturbed
 from flows.job import Job, Registered
 from flows.step import durations, network_step, step
@@ -28,8 +28,8 @@ FLOW_RUN = "preface.flow_run"  # tag of an MLflow run: the first attempt of Pref
 def open_run(job: Job, reasons: str = "", first: str = "") -> str:
     """Start the MLflow run: parameters, dataset, tags and why; or go on with that of a run that was killed here."""
     bases.ensure(job.root, job.params.base, job.base)
-    store, settings, host = Store(), job.params.settings(job.method), socket.gethostname()
-    left = store.unfinished(job.task, job.fingerprint, host)
+    store, settings = Store(), job.params.settings(job.method)
+    left = store.unfinished(job.task, job.fingerprint, place.of(job.root))
     if left is not None:
         if left not in {version.run_id for version in store.by_fingerprint(job.task, job.fingerprint)}:
             if first:
@@ -38,7 +38,7 @@ def open_run(job: Job, reasons: str = "", first: str = "") -> str:
         store.end_run(left, "FINISHED")  # killed when its version was made: a forced run makes another
     flat = {**settings.model_dump(mode="json", exclude={"training"}), **settings.training.model_dump(mode="json")}
     name = f"{job.task}-{job.method}-{job.fingerprint[:8]}"
-    tags = {"preface.fingerprint": job.fingerprint, "preface.host": host, "preface.reasons": reasons}
+    tags = {"preface.fingerprint": job.fingerprint, **place.tags(job.root), "preface.reasons": reasons}
     tags |= {FLOW_RUN: first} if first else {}
     tags |= {"preface.sweep": job.sweep} if job.sweep else {}
     run = store.start_run(job.task, name, tags, {"method": job.method, **flat})
@@ -80,7 +80,7 @@ def remembered(task: str) -> Iterator[None]:
         raise
     except Exception as error:
         if not run_log.knows("run"):
-            with suppress(StoreUnavailable):  # it may be just that
+            with suppress(RegistryError):  # it may be just that: a store that is down, or an experiment that is deleted
                 store = Store()
                 run = store.start_run(task, f"{task}-failed", {"preface.host": socket.gethostname()}, {})
                 store.end_run(run, "FAILED", f"{type(error).__name__}: {error}")
@@ -91,7 +91,7 @@ def remembered(task: str) -> Iterator[None]:
 def settle(job: Job, known: Registered) -> None:
     """Close what a killed run of the same left behind: its MLflow run, and its folder."""
     store = Store()
-    left = store.unfinished(job.task, job.fingerprint, socket.gethostname())
+    left = store.unfinished(job.task, job.fingerprint, place.of(job.root))
     if left is not None:
         store.end_run(left, "FINISHED" if left == known.run else "KILLED")
     shutil.rmtree(job.folder, ignore_errors=True)

@@ -19,6 +19,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from components import params as params_file
 from components.data import read_examples
+from components.errors import NotFound
 from components.fingerprint import fingerprint
 from components.gates import Decision, decide
 from components.machine import machine_of
@@ -35,6 +36,7 @@ from flows.slots import Spent
 from flows.step import network_step, step, write_text
 from registry import artifact, lifecycle, look, registration
 from registry.projection import mend
+from registry.protocol import Version
 from registry.store import Store
 
 if TYPE_CHECKING:
@@ -78,11 +80,19 @@ def registered(job: Job, first: str = "") -> Registered | None:
     if not alike:
         return None
     mend(store, job.task)
-    own = [version for version in alike if first and store.run(version.run_id).tags.get(FLOW_RUN) == first]
+    own = [version for version in alike if first and _flow_run(store, version) == first]
     counts = own if own and job.forced else alike
     found = store.version(job.task, min(version.number for version in counts))
     waits, refused = found.stage == "Staging", found.gate.verdict == "refused"
     return Registered(number=found.number, run=found.run_id, refused=refused, waits=waits, own=bool(own))
+
+
+def _flow_run(store: Store, version: Version) -> str:
+    """Prefect's run that made a version; empty where its MLflow run is gone for good."""
+    try:
+        return store.run(version.run_id).tags.get(FLOW_RUN, "")
+    except NotFound:
+        return ""
 
 
 @contextmanager
@@ -207,8 +217,9 @@ def register_version(
     if isinstance(job, Import):
         said, declared = from_elsewhere(said, job.imported), job.imported.declared
     artifact.write(folder, load_file(adapter)[artifact.TENSOR], said)
-    store.log_files(run, [report_file], registration.GATE_FOLDER)
-    version = registration.register(store, folder, run, verdict, job.data.dvc_md5, job.forced, declared)
+    version = registration.register(
+        store, folder, run, verdict, job.data.dvc_md5, job.forced, declared, evidence=[report_file]
+    )
     shutil.rmtree(job.folder)
     return Registered(number=version.number, duplicate_of=version.tag("duplicate_of"))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +22,7 @@ from components.fingerprint import fingerprint, sweep_fingerprint
 from components.params import MethodName, Record
 from components.records import METHODS
 from components.sweep_params import placed
-from flows import bases, run_log, run_steps, slots, steps
+from flows import bases, place, run_log, run_steps, slots, steps
 from flows.cancellation import Watch
 from flows.job import Job
 from flows.metric_log import MetricLog
@@ -153,11 +152,11 @@ def _open_trial(search: Search, trial: Trial, parent: str) -> str:
 
 def _opened(search: Search, mark: str, name: str, tags: dict[str, str], said: dict[str, Any]) -> str:
     """A new run of that mark, or the one that was left open on this machine."""
-    store, host = Store(), socket.gethostname()
-    left = store.unfinished(search.task, mark, host)
+    store = Store()
+    left = store.unfinished(search.task, mark, place.of(search.root))
     if left is not None:
         return left
-    own = {"preface.sweep.fingerprint": search.fingerprint, "preface.fingerprint": mark, "preface.host": host}
+    own = {"preface.sweep.fingerprint": search.fingerprint, "preface.fingerprint": mark, **place.tags(search.root)}
     return store.start_run(search.task, f"{search.task}-{name}-{search.fingerprint[:8]}", own | tags, said)
 
 

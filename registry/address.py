@@ -12,9 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
 
-from components.errors import RegistryError, SetupError
+from components.errors import RegistryError, SetupError, told
+from components.redaction import redact
+from registry.tracking_uri import DATABASES
 
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 PATIENCE = 10  # seconds for a database server's first word
 MAKING = 0x70726566616365  # the number of the lock under which a database's tables are made: "preface"
 # What ``mlflow server --default-artifact-root`` reads too. MLflow's own client, at a database, does not.
@@ -41,8 +42,9 @@ def reach(uri: str) -> bool:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     try:
         engine = sqlalchemy.create_engine(url, connect_args=_limits(url))
-    except ImportError as error:
-        raise SetupError(f"{public(uri)} needs the driver {error.name}; install it with pip") from error
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+        driver = getattr(error, "name", None) or url.drivername.partition("+")[2] or url.drivername
+        raise SetupError(f"{public(uri)} needs the driver {told(driver)}; install it with pip") from error
     try:
         with engine.begin() as connection:
             if url.get_backend_name() == "postgresql":  # wait for whoever is making them (schema.py)
@@ -112,9 +114,10 @@ def _limits(url: sqlalchemy.URL) -> dict[str, Any]:
 
 
 def public(uri: str) -> str:
-    """The address without its password."""
-    return sqlalchemy.make_url(uri).render_as_string() if "@" in uri else uri
+    """The address without its password, whether or not it can be read as one."""
+    return redact(uri)
 
 
 def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    # A driver may quote the whole address; a password that is cut is not known for one.
+    return " ".join(redact(str(error)).split())[:300] or type(error).__name__

@@ -13,13 +13,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from components.errors import PrefaceError
+from components.errors import PrefaceError, told
 from registry import checks, receipts
 from registry.here import Here
 from registry.manifest import Manifest, trained_fingerprint
 from registry.patience import Asking
 from registry.protocol import Gate, Run, Store, Version
-from registry.releases import PREFIX, Release
+from registry.releases import PREFIX, Release, count
 from registry.state import State
 
 
@@ -121,9 +121,10 @@ def _fingerprint(version: Version, said: Manifest | None, run: Run | None, state
 def _repeats(version: Version, state: State) -> str:
     """What is wrong with how a second version of one fingerprint is marked."""
     mark = version.tag("duplicate_of")
-    first = state.get(int(mark)) if mark.isdecimal() else None
+    number = count(mark)
+    first = None if number is None else state.get(number)
     if mark and (first is None or first.tag("fingerprint") != version.tag("fingerprint")):
-        return f"it is marked as repeating version {mark}, which {'is another' if first else 'does not exist'}"
+        return f"it is marked as repeating version {told(mark)}, which {'is another' if first else 'does not exist'}"
     alike = [v.number for v in state.versions if v.ready and v.tag("fingerprint") == version.tag("fingerprint")]
     settled = version.ready and version.tag("settled") == version.tag("gate")
     if settled and not mark and not version.tag("forced") and alike and alike[0] < version.number:

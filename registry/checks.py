@@ -13,7 +13,7 @@ from typing import Any
 from components.errors import ArtifactError, BaseMismatch, NotFound
 from registry import artifact
 from registry.protocol import Store, Version
-from registry.releases import rolled_away
+from registry.releases import count, rolled_away
 from registry.state import State
 
 
@@ -101,7 +101,7 @@ def verdict(report: bytes) -> bool | None:
 def compared_with(report: bytes) -> int | None:
     """The version that a gate report compared with, None for none."""
     champion = _read(report).get("champion")
-    return champion if type(champion) is int else None
+    return count(champion) if type(champion) is int else None
 
 
 def _read(report: bytes) -> dict[str, Any]:

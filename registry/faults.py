@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from components import object_store
 from components.errors import NotFound, RegistryError, StoreUnavailable
-from registry import address
+from registry import address, local_disk
 
 # What MLflow's errors mean to a caller: not there, or not so; every other one is not now.
 ABSENT = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
@@ -25,19 +25,22 @@ def answering(uri: str, what: str) -> Iterator[None]:
     Raises:
         NotFound: it has no such thing.
         RegistryError: it refuses.
-        StoreUnavailable: it, its database or its artifact store does not answer.
+        StoreUnavailable: it, its database or its artifact store does not answer, or a folder of this machine is full or
+            takes no writes.
     """
     try:
         yield
     except MlflowException as error:
         said = address.one_line(error)
         _tell_of_artifacts(error)
+        _tell_of_disk(uri, error)
         if error.error_code in ABSENT:
             raise NotFound(f"the registry has no {what}: {said}") from error
         if error.error_code in _WRONG:
             raise RegistryError(f"the tracking store {address.public(uri)} refuses: {said}") from error
         raise StoreUnavailable(address.down(uri, said)) from error
     except (OSError, sqlalchemy.exc.SQLAlchemyError) as error:
+        _tell_of_disk(uri, error)
         raise StoreUnavailable(address.down(uri, address.one_line(error))) from error
     except Exception as error:
         # botocore's errors have no base class that could be named without importing it.
@@ -57,3 +60,10 @@ def _tell_of_artifacts(error: Exception) -> None:
         raise StoreUnavailable(
             f"the artifact store does not answer ({said}); check AWS_ENDPOINT_URL, then run the command again"
         ) from error
+
+
+def _tell_of_disk(uri: str, error: Exception) -> None:
+    """Raise what this machine's own disk has said. Of other errors nothing is told here."""
+    said = local_disk.fault(uri, error)
+    if said:
+        raise StoreUnavailable(said) from error

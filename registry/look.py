@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from components.errors import NotFound, RegistryError
+from components.errors import NotFound, RegistryError, told
 from registry.projection import settled
 from registry.protocol import Head, Stage, Store, Version
-from registry.releases import Release, effective
+from registry.releases import Release, count, effective
 from registry.state import PENDING, PROJECTED, State, names
 
 
@@ -128,11 +128,12 @@ def current(store: Store, task: str, stage: Stage) -> Version | None:
 def find(store: Store, address: str) -> Version:
     """The version that ``TASK@7``, ``TASK@staging`` or ``TASK@production`` names."""
     task, _, which = address.partition("@")
-    if task and which.isdecimal():
-        return store.version(task, int(which))
+    number = count(which)
+    if task and number is not None:
+        return store.version(task, number)
     stages: dict[str, Stage] = {"staging": "Staging", "production": "Production"}
     if not task or which not in stages:
-        raise RegistryError(f"{address!r} names no version; write TASK@NUMBER, TASK@staging or TASK@production")
+        raise RegistryError(f"{told(address)!r} names no version; write TASK@NUMBER, TASK@staging or TASK@production")
     version = current(store, task, stages[which])
     if version is None:
         raise NotFound(f"{task} has no version in {stages[which]}; see `preface status {task}`")

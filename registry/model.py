@@ -1,6 +1,7 @@
 """A registered version as MLflow's pyfunc model: ``mlflow.pyfunc.load_model("models:/TASK/Production")``.
 
-The model folder holds the adapter folder, closed, as ``artifacts/adapter``; the code is the installed distribution's,
+The model folder holds the adapter folder, closed, as ``artifacts/adapter``, and a wheel of our code, which its
+requirements name beside the versions that were installed (wheel.py). What loads it is the installed distribution,
 nothing is a pickle. The base is looked for by its hash, and hashed, before a weight of it is used.
 
 Knows no registry: MLflow loads a folder, and does not say which version it is. The model's configuration names the
@@ -11,7 +12,7 @@ knows the registered digest pins it: ``load_model(uri, model_config={"manifest_d
 
 from __future__ import annotations
 
-import importlib.metadata
+import hashlib
 import math
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from components.errors import ArtifactError, DataError
-from registry import artifact
+from registry import artifact, wheel
 from registry.manifest import BasePin, Manifest
 
 with warnings.catch_warnings():
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from components.base_model import Base
     from components.kv_prefix import KVPrefix
     from components.template import Template
+
+WHEELS = "wheels"  # in the model folder: our own code
 
 CODE = """\
 # The code is the installed distribution's, see registry/model.py there.
@@ -115,16 +118,21 @@ def pack(adapter: Path, to: Path) -> None:
         code = Path(room) / "model.py"
         code.write_text(CODE, encoding="utf-8")
         shutil.copytree(adapter, Path(room) / "adapter")
+        ours = wheel.write(Path(room) / WHEELS)
         # An example would be run through the model while it is packed; the signature says what it would show.
         warnings.filterwarnings("ignore", "(?s).*An input example was not provided", UserWarning)
         mlflow.pyfunc.save_model(
             to,
             python_model=str(code),
-            artifacts={"adapter": str(Path(room) / "adapter")},
+            # As an address: MLflow would read "%25" and "#" of a path as signs of one.
+            artifacts={"adapter": (Path(room).resolve() / "adapter").as_uri()},
             signature=ModelSignature(inputs=Schema([ColSpec(DataType.string, "text")]), outputs=Schema(outputs)),
-            pip_requirements=[f"preface=={importlib.metadata.version('preface')}"],
+            # Of the model folder, from which MLflow installs them. No index has our package; one has a stranger's.
+            pip_requirements=[f"./{WHEELS}/{ours.name}", *wheel.requirements()],
             model_config={"base": None, "manifest_digest": manifest.digest},
+            metadata={"wheel": ours.name, "wheel_sha256": hashlib.sha256(ours.read_bytes()).hexdigest()},
         )
+        shutil.copytree(ours.parent, to / WHEELS)
 
 
 def find_base(pin: BasePin) -> Path:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 from components.errors import NotFound, RegistryError, StoreUnavailable
 from registry.protocol import Store, Version
-from registry.releases import PREFIX, rolled_away
+from registry.releases import PREFIX, count, rolled_away
 from registry.state import PENDING, PROJECTED, State, read
 
 # Nothing here takes so long: a mark that is older was left by a process that was killed.
@@ -41,7 +41,7 @@ def bring(store: Store, task: str, force: bool = False) -> State:
         force: also what was moved by hand, which is otherwise left alone.
     """
     mark, staged, failed, before = PENDING + uuid.uuid4().hex[:12], False, 0, None
-    store.tag_task(task, mark, f"{now()} {user()}@{socket.gethostname()} {os.getpid()}")
+    store.tag_task(task, mark, f"{now()} {user()}@{socket.gethostname()} {_process()}")
     for _ in range(ROUNDS):
         state = read(store, task)
         todo = list(plan(state, mark, force, staged))
@@ -217,15 +217,31 @@ def _is_over(mark: str) -> bool:
     when, _, rest = mark.partition(" ")
     who, _, process = rest.rpartition(" ")
     try:
-        if datetime.now(UTC) - datetime.fromisoformat(when) > STALE:
+        if abs(datetime.now(UTC) - datetime.fromisoformat(when)) > STALE:  # no mark is of a time to come either
             return True
-        if who.rpartition("@")[2] == socket.gethostname():
-            os.kill(int(process), 0)
+        said, _, room = process.partition(":")
+        if who.rpartition("@")[2] == socket.gethostname() and room in ("", _room()):
+            number = count(said)
+            if not number:  # 0 and below mean groups of processes
+                return True
+            os.kill(number, 0)
     except PermissionError:  # it is there, and another user's
         return False
     except (ValueError, TypeError, OverflowError, ProcessLookupError):
         return True
     return False
+
+
+def _process() -> str:
+    """This process, by its number and the room in which it has that: containers may share a host's name."""
+    return f"{os.getpid()}:{_room()}"
+
+
+def _room() -> str:
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:  # no Linux
+        return ""
 
 
 def now() -> str:

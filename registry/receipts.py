@@ -7,11 +7,12 @@ may rest on a fresh one, if somebody overrides. How a drill is done is not known
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 
 from registry.protocol import Store, Version
-from registry.releases import PREFIX
+from registry.releases import PREFIX, count
 
 FRESH = timedelta(days=2)
 SKEW = timedelta(minutes=5)  # by which another machine's clock may be ahead of this one's
@@ -41,6 +42,17 @@ class Receipt:
         """
         return datetime.now(UTC) - datetime.fromisoformat(self.when)
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether every part is of its kind and a number that a drill can have measured."""
+        words = (self.when, self.who, self.host, self.digest, self.base_hash, self.metric)
+        figures = (self.score, *self.seconds.values())
+        return (
+            all(isinstance(word, str) for word in words)
+            and all(type(each) in (int, float) and math.isfinite(each) for each in figures)
+            and count(self.rows) is not None
+        )
+
     def is_of(self, version: Version) -> bool:
         """Whether it was this adapter, on this base, as they are registered."""
         return (self.digest, self.base_hash) == (version.tag("manifest_digest"), version.tag("base_hash"))
@@ -57,6 +69,8 @@ def find(version: Version) -> Receipt | None:
         said = json.loads(version.tag(_TAG))
         receipt = Receipt(**{field.name: said[field.name] for field in fields(Receipt)})
         _ = receipt.age
+        if not receipt.is_sound:
+            return None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     return receipt

@@ -10,13 +10,13 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from registry.protocol import Head, Run, Stage, Version
-from registry.releases import Release
+from registry.releases import Release, count
 
 
 def version(found: ModelVersion, aliases: Mapping[str, Any], stages: bool) -> Version:
     """A model version under its model's aliases; where there are no ``stages``, its stage is what its alias says."""
     number = int(found.version)
-    own = tuple(sorted(alias for alias, at in aliases.items() if int(at) == number))
+    own = tuple(sorted(alias for alias, at in aliases.items() if count(at) == number))
     by_alias = "Production" if "production" in own else "Staging" if "staging" in own else "None"
     return Version(
         task=found.name,
@@ -47,7 +47,7 @@ def head(found: RegisteredModel, log: RegisteredModel | None, stages: bool) -> H
     return Head(
         task=found.name,
         tags=dict(found.tags),
-        aliases={alias: int(at) for alias, at in found.aliases.items()},
+        aliases={alias: number for alias, at in found.aliases.items() if (number := count(at)) is not None},
         # Without stages MLflow names one latest version: too little to tell a task at rest by.
         latest=[version(each, found.aliases, stages) for each in found.latest_versions or ()] if stages else (),
         last=last(log) if log else None,

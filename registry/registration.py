@@ -29,19 +29,29 @@ def register(
     dvc_md5: str,
     forced: bool = False,
     declared_base: str = "",
+    evidence: Sequence[Path] = (),
 ) -> Version:
     """Record an evaluated candidate: at Staging if its gate passed it, at no stage if not.
 
+    A second try, after a store that was away for a moment, goes on with the version that the first one made, and what
+    that one recorded stays: every try keeps its evidence in a folder of its own.
+
     Args:
         folder: The adapter folder, verified before anything is registered.
-        report: The gate's report, a JSON object whose ``passed`` is true or false; stored with the run.
+        report: The gate's report, a JSON object whose ``passed`` is true or false; stored with the run, and
+            ``evidence`` beside it.
         dvc_md5: DVC's name for the prepared data.
         forced: Somebody asked for another version although the fingerprint is registered.
         declared_base: Who said so, where the base was declared and not proven.
     """
     manifest = artifact.read(folder).manifest
-    gate = _gate(report, GATE_FOLDER)
-    store.log_files(run_id, [report], GATE_FOLDER)
+    place = _new_folder()
+    gate = _gate(report, place)
+    alike = store.by_fingerprint(manifest.task, manifest.fingerprint)
+    if made := next((version for version in alike if version.run_id == run_id and version.ready), None):
+        bring(store, manifest.task)
+        return store.version(manifest.task, made.number)
+    store.log_files(run_id, [*evidence, report], place)
     tags = {
         **_facts(manifest),
         "dvc_md5": dvc_md5,
@@ -50,10 +60,7 @@ def register(
         "declared_base": declared_base,
     }
     description = (folder / artifact.CARD).read_text(encoding="utf-8").split("---\n", 2)[-1].strip()
-    alike = store.by_fingerprint(manifest.task, manifest.fingerprint)
-    # A second try, after a store that was away for a moment, goes on with the version that the first one made.
-    version = next((v for v in alike if v.run_id == run_id and v.ready), None)
-    version = version or store.register(
+    version = store.register(
         manifest.task, folder, run_id, {PREFIX + key: value for key, value in tags.items() if value}, description
     )
     bring(store, manifest.task)
@@ -66,12 +73,16 @@ def judge_again(store: Store, version: Version, report: Path, evidence: Sequence
     Args:
         report: as in ``register``; stored with ``evidence`` in a folder of its own in the version's run.
     """
-    folder = f"{GATE_FOLDER}/{uuid.uuid4().hex[:12]}"
+    folder = _new_folder()
     gate = _gate(report, folder)
     store.log_files(version.run_id, [*evidence, report], folder)
     store.tag_version(version.task, version.number, PREFIX + "gate", str(gate))
     bring(store, version.task)
     return store.version(version.task, version.number)
+
+
+def _new_folder() -> str:
+    return f"{GATE_FOLDER}/{uuid.uuid4().hex[:12]}"
 
 
 def _gate(report: Path, folder: str) -> Gate:

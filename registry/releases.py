@@ -18,7 +18,6 @@ from typing import Literal, cast, get_args
 Action = Literal["promote", "rollback", "adopt"]
 PREFIX = "preface."
 NO_ENTRY = 0  # MLflow counts versions, and so entries, from 1
-_NUMBERS = ("version", "based_on")
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,10 @@ class Release:
     def from_tags(cls, number: int, tags: Mapping[str, str]) -> Release | None:
         """The entry that these tags spell, None if they spell none: somebody made or spoilt it by hand."""
         said = {f.name: tags.get(PREFIX + f.name, "") for f in fields(cls) if f.name != "number"}
-        action, version, based_on = (said.pop(name) for name in ("action", *_NUMBERS))
-        if action not in get_args(Action) or not (_is_number(version) and _is_number(based_on)):
+        action, version, based_on = said.pop("action"), count(said.pop("version")), count(said.pop("based_on"))
+        if action not in get_args(Action) or version is None or based_on is None:
             return None
-        return cls(cast(Action, action), int(version), int(based_on), **said, number=number)
+        return cls(cast(Action, action), version, based_on, **said, number=number)
 
 
 def effective(entries: Iterable[Release]) -> list[Release]:
@@ -120,5 +119,10 @@ def last_good(line: Sequence[Release], undone: Callable[[Release], bool] = lambd
     return next((entry.version for entry in good), None)
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 10
+def count(text: object) -> int | None:
+    """The number of a version or an entry that a text spells; None where no store can have given such a one out.
+
+    Stores count up from 1, one at a time. Tags can be edited, and what is a billion would be counted up to.
+    """
+    said = str(text)
+    return int(said) if said.isascii() and said.isdecimal() and len(said) < 10 else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +24,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
-from components.errors import NotFound, StoreUnavailable
+from components.errors import NotFound, RegistryError, StoreUnavailable, told
 from components.redaction import redact
-from registry import address, faults, records, schema
+from registry import address, faults, plain_file, records, schema, tracking_uri
 from registry.protocol import Failure, Run
 from registry.releases import PREFIX
 
@@ -37,6 +38,7 @@ PATIENCE = {
     "AWS_RETRY_MODE": "standard",
     "AWS_MAX_ATTEMPTS": "3",
 }
+MAX_FILE = 1 << 26  # bytes of an artifact that is read whole
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # MLflow's limits
 ERROR_LENGTH = 2000
 
@@ -44,10 +46,10 @@ ERROR_LENGTH = 2000
 class RunStore:
     """The runs of one tracking store; see ``store.Store``, of which it is the lower half."""
 
-    def __init__(self, tracking_uri: str | None = None, stages: bool | None = None) -> None:
+    def __init__(self, uri: str | None = None, stages: bool | None = None) -> None:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
-        self.uri = tracking_uri or mlflow.get_tracking_uri()
+        self.uri = tracking_uri.check(uri or mlflow.get_tracking_uri())
         schema.ensure(self.uri)
         with self._answering():
             mlflow.set_tracking_uri(self.uri)
@@ -66,12 +68,20 @@ class RunStore:
                 self._client.log_batch(run.info.run_id, params=some)
         return str(run.info.run_id)
 
-    def unfinished(self, task: str, fingerprint: str, host: str) -> str | None:
-        """The newest run of a fingerprint that began on a host and never ended well, opened again; None if none."""
-        said = f"tags.`{PREFIX}fingerprint` = '{fingerprint}' and tags.`{PREFIX}host` = '{host}'"
+    def unfinished(self, task: str, fingerprint: str, place: str) -> str | None:
+        """The newest run of a fingerprint that began in a place and never ended well, opened again; None if none.
+
+        Args:
+            place: the project's folder, by the id that its own lock of the fingerprint stands for. A host's name would
+                not do: two containers may share one, and then one run.
+        """
+        said = f"tags.`{PREFIX}fingerprint` = '{fingerprint}' and tags.`{PREFIX}place` = '{place}'"
         with self._answering():
+            at = self._client.get_experiment_by_name(task)
+            if at is None or at.lifecycle_stage == "deleted":
+                return None
             found = self._client.search_runs(
-                [self._experiment(task)],
+                [at.experiment_id],
                 f"{said} and attributes.status != 'FINISHED'",
                 order_by=["attributes.start_time DESC"],
                 max_results=1,
@@ -103,9 +113,12 @@ class RunStore:
 
     def read_file(self, run_id: str, path: str) -> bytes:
         """The content of one of a run's artifacts."""
+        if not _lies_within(path):
+            raise NotFound(f"run {run_id} has no artifact {told(path)!r}")
         with self._answering(), tempfile.TemporaryDirectory() as room:
             root = self._client.get_run(run_id).info.artifact_uri
-            return self._fetch(f"{root}/{path}", Path(room), f"artifact {path} of run {run_id}").read_bytes()
+            found = self._fetch(f"{root}/{path}", Path(room), f"artifact {path} of run {run_id}")
+            return plain_file.read(found, MAX_FILE, "it is no report of ours")
 
     def run(self, run_id: str) -> Run:
         """What is recorded of a run."""
@@ -143,8 +156,17 @@ class RunStore:
         return found
 
     def _experiment(self, task: str) -> str:
-        """The id of the task's experiment, which is made if this is its first run."""
+        """The id of the task's experiment, which is made if this is its first run.
+
+        Raises:
+            RegistryError: it was deleted, and MLflow gives its name to no other one.
+        """
         found = self._client.get_experiment_by_name(task)
+        if found and found.lifecycle_stage == "deleted":
+            raise RegistryError(
+                f"the experiment {task!r} was deleted in MLflow, and a run needs it; bring it back with `mlflow"
+                f" experiments restore --experiment-id {found.experiment_id}`, then run the command again"
+            )
         if found:
             return str(found.experiment_id)
         try:
@@ -172,6 +194,11 @@ class RunStore:
 
     def _answering(self, what: str = "that") -> AbstractContextManager[None]:
         return faults.answering(self.uri, what)
+
+
+def _lies_within(path: str) -> bool:
+    """Whether a path that a tag names stays below a run's artifacts, and is the name of a file there."""
+    return bool(re.fullmatch(r"(?:[\w.-]+/)*[\w.-]+", path)) and ".." not in path.split("/")
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

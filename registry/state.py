@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from registry.protocol import Store, Version
-from registry.releases import NO_ENTRY, PREFIX, Release, breaks, effective, last_good
+from registry.releases import NO_ENTRY, PREFIX, Release, breaks, count, effective, last_good
 
 PROJECTED = PREFIX + "projected"
 PENDING = PREFIX + "pending."
@@ -65,7 +65,8 @@ class State:
     def projected(self) -> tuple[int, str]:
         """Number and hash of the entry that stages and aliases were last brought after."""
         number, _, digest = self.tags.get(PROJECTED, "").partition(" ")
-        return (int(number), digest) if number.isdecimal() else (NO_ENTRY, "")
+        found = count(number)
+        return (NO_ENTRY, "") if found is None else (found, digest)
 
     @property
     def pending(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 from components.errors import PrefaceError
 from registry.chain import links
@@ -97,10 +98,14 @@ def _log(state: State) -> Iterator[tuple[str, str]]:
     for fault in (*state.broken, state.cut):
         if fault:
             yield "release log", fault
-    for number in _absent({entry.number for entry in state.entries}, state.projected[0]):
-        yield "release log", f"release {number} is not there: deleted, or made unreadable"
-    for number in _absent(versions, 0):
-        yield "versions", f"version {number} was deleted"
+    for first, last in _absent({entry.number for entry in state.entries}, state.projected[0]):
+        what = f"release {first} is" if first == last else f"releases {first} to {last} are"
+        yield "release log", f"{what} not there: deleted, or made unreadable"
+    for first, last in _absent(versions, 0):
+        yield (
+            "versions",
+            f"version {first} was deleted" if first == last else f"versions {first} to {last} were deleted",
+        )
     for entry in state.entries:
         if entry.version not in versions:
             yield "release log", f"release {entry.number} names version {entry.version}, which does not exist"
@@ -123,8 +128,10 @@ def _log(state: State) -> Iterator[tuple[str, str]]:
         yield "projection", f"not after the log: {what}; `preface reconcile {task} --restore` does it"
 
 
-def _absent(numbers: set[int], at_least: int) -> list[int]:
-    return sorted(set(range(1, max(numbers | {at_least}, default=0) + 1)) - numbers)
+def _absent(numbers: set[int], at_least: int) -> list[tuple[int, int]]:
+    """The gaps from 1 to the highest number, each as its first and last: a tag that was edited may say any number."""
+    ends = [0, *sorted(numbers), max(numbers | {at_least}, default=0) + 1]
+    return [(before + 1, after - 1) for before, after in pairwise(ends) if after - before > 1]
 
 
 def _unreadable(error: Exception) -> str:

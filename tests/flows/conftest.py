@@ -115,16 +115,21 @@ class Project:
 
         return lifecycle.rollback(self.store, task, reason="test", base_hash=self.base_hash(task)).version
 
+    def evidence(self, task: str, number: int, name: str) -> bytes:
+        """A file of those that a version was judged by."""
+        version = self.store.version(task, number)
+        return bytes(self.store.read_file(version.run_id, f"{version.gate.report.rpartition('/')[0]}/{name}"))
+
     def report(self, number: int, task: str = "film") -> Report:
         """The report that is stored with a version."""
         from components.report import Report
 
-        stored = self.store.read_file(self.store.version(task, number).run_id, "gate/report.json")
+        stored = self.evidence(task, number, "report.json")
         return Report.model_validate_json(stored)
 
     def gate(self, number: int, task: str = "film") -> Any:
         """The verdict that is stored with a version."""
-        return json.loads(self.store.read_file(self.store.version(task, number).run_id, "gate/gate.json"))
+        return json.loads(self.evidence(task, number, "gate.json"))
 
     def mlflow_runs(self, task: str = "film") -> list[Any]:
         """The task's MLflow runs, oldest first."""

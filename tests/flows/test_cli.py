@@ -201,7 +201,7 @@ class TestRegistry:
             ("rollback", 1, "complaints"),
         ]
         assert [row["live"] for row in history] == [False, False, True]
-        assert history[1]["gate"].startswith("passed gate/gate.json ")
+        assert history[1]["gate"].startswith("passed gate/")
         shown = json.loads(call("show", "movie-sentiment@production", "--json").stdout)
         assert (shown["version"], shown["metrics"]) == ("movie-sentiment@1", {"accuracy": 0.1})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,35 @@ class TestRegister:
             registration.register(store, folder, "run", tmp_path / "gate.json", "")
 
         assert store.by_fingerprint(task, "f" * 64) == []
+
+
+class TestEvidence:
+    def test_a_second_try_leaves_the_evidence_of_the_first_as_it_is(
+        self, store: Any, task: str, tmp_path: Path, write_adapter: Any
+    ) -> None:
+        folder, run_id = write_adapter(tmp_path / "a", task=task), store.start_run(task, "a run", {}, {})
+        report = tmp_path / "gate.json"
+        report.write_text('{"passed": true, "try": 1}')
+        first = registration.register(store, folder, run_id, report, "", evidence=[report])
+        report.write_text('{"passed": false, "try": 2}')
+
+        second = registration.register(store, folder, run_id, report, "", evidence=[report])
+
+        assert (second.number, second.gate) == (first.number, first.gate)
+        kept = store.read_file(run_id, second.gate.report)
+        assert (json.loads(kept)["try"], hashlib.sha256(kept).hexdigest()) == (1, second.gate.sha256)
+
+    def test_two_tries_of_one_run_write_to_two_folders(
+        self, store: Any, task: str, tmp_path: Path, write_adapter: Any
+    ) -> None:
+        """As two processes do that think they are one; each version keeps what it was judged by."""
+        run_id, report = store.start_run(task, "a run", {}, {}), tmp_path / "gate.json"
+        made = []
+        for number in (1, 2):
+            folder = write_adapter(tmp_path / str(number), task=task, seed=number, fingerprint=f"{number}" * 64)
+            report.write_text(json.dumps({"passed": True, "try": number}))
+            made.append(registration.register(store, folder, run_id, report, ""))
+
+        for version in made:
+            kept = store.read_file(run_id, version.gate.report)
+            assert hashlib.sha256(kept).hexdigest() == version.gate.sha256

@@ -268,4 +268,4 @@ class TestNothingStopsIt:
         real = store.versions
         monkeypatch.setattr(store, "versions", lambda task: [replace(v, number=3) for v in real(task)])
 
-        assert ("", "versions", "version 1 was deleted") in breaks()
+        assert ("", "versions", "versions 1 to 2 were deleted") in breaks()
