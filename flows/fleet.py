@@ -31,7 +31,7 @@ from prefect.states import Cancelled, Completed, Failed
 from components import params as params_file
 from components.errors import PrefaceError, SetupError, SourceUnavailable, Stopped, StoreUnavailable
 from components.records import Record
-from flows import data_step, deployments
+from flows import data_step, deployments, run_log
 from flows.cancellation import is_cancelled
 from flows.data_step import DataVersion
 from flows.deployments import POOL
@@ -193,6 +193,7 @@ def fleet(root: str, tasks: list[str], force: bool = False, pool: str = POOL) ->
         force: train although nothing changed.
         pool: whose workers do it.
     """
+    run_log.begin()
     return campaign(root, tasks, tasks if force else (), None, pool, "fleet")
 
 

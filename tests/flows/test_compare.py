@@ -64,11 +64,11 @@ def test_an_arm_that_the_base_cannot_have_leaves_the_others_theirs(
 def test_a_comparison_that_was_stopped_goes_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = comparison.trained, []
 
-    def stopped(bare: Any, folder: Any, name: str, *rest: Any) -> Any:
+    def stopped(bare: Any, folder: Any, name: str, *rest: Any, **more: Any) -> Any:
         calls.append(name)
         if len(calls) == 2:
             raise RuntimeError("the plug was pulled")
-        return real(bare, folder, name, *rest)
+        return real(bare, folder, name, *rest, **more)
 
     monkeypatch.setattr(comparison, "trained", stopped)
     with pytest.raises(RuntimeError, match="plug"):

@@ -40,7 +40,6 @@ def test_one_line_without_a_traceback(made: logging.LogRecord, line: str) -> Non
     ("name", "message", "level", "shown"),
     [
         ("prefect.flow_runs", "Beginning flow run", logging.INFO, True),
-        ("prefect", "Starting temporary server on http://127.0.0.1:8000", logging.INFO, True),
         ("prefect", "Stopping temporary server on http://127.0.0.1:8000", logging.INFO, False),
         ("preface.training", "step 50 of 200", logging.INFO, True),
         ("mlflow", "created an experiment", logging.INFO, False),
