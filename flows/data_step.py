@@ -6,12 +6,12 @@ written in dvc.yaml and components/; nothing of it is known here.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,13 @@ from filelock import FileLock, Timeout
 from components import errors, object_store, params, sources
 from components.data import read_report
 from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable
+from components.params import TaskParams
 
 WAIT = 3600.0  # seconds that a preparation waits for the one before it
 # Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
 PATIENCE = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "3"}
+_RUNNING = re.compile(r"Running stage '([^']+)'")
+_STAGES = re.compile(r"'([a-z]+@[^']+)'")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,6 @@ def prepare(
     root: Path,
     tasks: Sequence[str] | None = None,
     say: Callable[[str], None] = lambda line: None,
-    keep_going: bool = False,
 ) -> dict[str, DataVersion]:
     """Bring the bases and the prepared data of the tasks (all if None) up to date; unchanged stages do not run.
 
@@ -51,7 +53,6 @@ def prepare(
         root: The project's folder.
         tasks: Names of tasks in params.yaml.
         say: Gets a line for each stage, when it starts or is found unchanged.
-        keep_going: Bring up to date what can be, before the error of what cannot is raised.
 
     Raises:
         SourceUnavailable: a source did not answer; worth another try.
@@ -61,11 +62,8 @@ def prepare(
     chosen = {task: declared.task(task) for task in (tasks or declared.tasks)}
     with _alone(root):
         for task, settings in chosen.items():
-            identity = sources.resolve(settings.data.source, settings.data.sha256, root=root)
-            _note(root / "data" / "sources" / f"{task}.json", identity)
-        bases = sorted({settings.base for settings in chosen.values()})
-        going = ["--keep-going"] if keep_going else []
-        dvc(root, ["repro", *going, *(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)], say)
+            _look(root, task, settings)
+        dvc(root, ["repro", *_targets(chosen)], say)
         entries = _lock_entries(root, list(chosen))
         return {task: _version(root, task, entry) for task, entry in entries.items()}
 
@@ -79,17 +77,57 @@ def prepare_each(
         ParamsError: params.yaml is not valid, or names no such task.
     """
     declared = params.load(root / "params.yaml")
-    for task in tasks:
-        declared.task(task)
-    with contextlib.suppress(PrefaceError):
-        return dict(prepare(root, tasks, say, keep_going=True))
+    chosen = {task: declared.task(task) for task in tasks}
     found: dict[str, DataVersion | PrefaceError] = {}
-    for task in tasks:  # those that came through are found unchanged, at a second each
-        try:
-            found |= prepare(root, [task])
-        except PrefaceError as error:
-            found[task] = error
-    return found
+    with _alone(root):
+        for task, settings in chosen.items():
+            try:
+                _look(root, task, settings)
+            except PrefaceError as error:
+                found[task] = error
+        left = {task: settings for task, settings in chosen.items() if task not in found}
+        if left:
+            status, lines = _run(root, ["repro", "--keep-going", *_targets(left)], say)
+            found |= _faults(lines, left) if status else {}
+        for task in left.keys() - found.keys():
+            try:
+                found[task] = _version(root, task, lock_entry(root, task))
+            except PrefaceError as error:
+                found[task] = error
+    return {task: found[task] for task in tasks}
+
+
+def _look(root: Path, task: str, settings: TaskParams) -> None:
+    """Note what the task's source holds now."""
+    identity = sources.resolve(settings.data.source, settings.data.sha256, root=root)
+    _note(root / "data" / "sources" / f"{task}.json", identity)
+
+
+def _targets(chosen: Mapping[str, TaskParams]) -> list[str]:
+    """The stages to bring up to date, each base once."""
+    bases = sorted({settings.base for settings in chosen.values()})
+    return [*(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)]
+
+
+def _faults(lines: Sequence[str], chosen: Mapping[str, TaskParams]) -> dict[str, PrefaceError]:
+    """What kept each task from being prepared, out of what DVC said of all of them: of its base, its rows, or both.
+
+    DVC names the stages that failed in its last words. Where it names none it failed itself, and so did every task.
+    """
+    said: dict[str, list[str]] = {}
+    stage, failed = "", set[str]()
+    for line in filter(None, lines):
+        if begun := _RUNNING.match(line):
+            stage = begun[1]
+        if line.startswith("ERROR: failed to reproduce"):
+            failed |= set(_STAGES.findall(line))
+        said.setdefault(stage, []).append(line)
+    found = {}
+    for task, settings in chosen.items():
+        mine = [each for each in (f"base@{settings.base}", f"fetch@{task}", f"prepare@{task}") if each in failed]
+        if mine:
+            found[task] = _fault(said.get(mine[0], lines), "repro")
+    return found or {task: _fault([line for line in lines if line], "repro") for task in chosen}
 
 
 def push(root: Path, tasks: Sequence[str] | None = None) -> None:
@@ -172,6 +210,14 @@ def _note(path: Path, identity: dict[str, str]) -> None:
 
 def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[str]:
     """Run one command of DVC in the project and return what it said; raise what went wrong as one line."""
+    status, lines = _run(root, arguments, say)
+    if status:
+        raise _fault([line for line in lines if line], arguments[0])
+    return lines
+
+
+def _run(root: Path, arguments: Sequence[str], say: Callable[[str], None]) -> tuple[int, list[str]]:
+    """The same, and the status that it ended with."""
     # The stages say `python`: that must be the one that Preface is installed for, activated or not.
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     lines: list[str] = []
@@ -189,9 +235,7 @@ def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambd
             lines.append(line.rstrip())
             if line.startswith(("Running stage", "Stage ")):
                 say(lines[-1])
-    if process.returncode:
-        raise _fault([line for line in lines if line], arguments[0])
-    return lines
+    return process.returncode, lines
 
 
 def _fault(lines: Sequence[str], command: str) -> PrefaceError:

@@ -125,6 +125,7 @@ def follow(mark: str, tasks: list[str], done: Callable[[Ended], Ended], tick: Ca
             tick()
             with asking() as client:
                 last = _last_runs(client, mark)
+                over = {task for task, run in last.items() if _is_over(client, run)}
         except StoreUnavailable as error:
             if not said:
                 log.warning("%s; looking again", error)
@@ -134,7 +135,7 @@ def follow(mark: str, tasks: list[str], done: Callable[[Ended], Ended], tick: Ca
             for task in tasks:
                 run = last.get(task)
                 missing[task] = 0 if run else missing[task] + 1
-                if task in ended or (not _is_over(run) if run else missing[task] < LOOKS):
+                if task in ended or (task not in over if run else missing[task] < LOOKS):
                     continue
                 ended[task] = done(_ended(task, run) if run else _vanished(task))
                 log.info("%s: %s (%d of %d)", task, ended[task].result, len(ended), len(tasks))
@@ -164,12 +165,14 @@ def _last_runs(client: SyncPrefectClient, mark: str) -> dict[str, FlowRun]:
     return last
 
 
-def _is_over(run: FlowRun) -> bool:
+def _is_over(client: SyncPrefectClient, run: FlowRun) -> bool:
     """Whether nothing more will come of it: a crashed run is started again, until it is given up."""
     if run.state is None or not run.state.is_final():
         return False
+    if run.state.type != StateType.CRASHED or AGAIN in run.tags:
+        return True
     # One whose deployment is gone cannot be started again.
-    return run.state.type != StateType.CRASHED or AGAIN in run.tags or run.deployment_id is None
+    return run.deployment_id is None or not deployments.exists(client, run.deployment_id)
 
 
 def _vanished(task: str) -> Ended:

@@ -8,9 +8,10 @@ fingerprint works on a machine at a time (``steps.alone``), and of two versions 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
@@ -18,7 +19,6 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterDeploymentId,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -58,9 +58,11 @@ def rescue(now: datetime | None = None) -> list[Rescued]:
         pools = {deployment.id: deployment.work_pool_name for deployment in deployments.ours(client)}
         ids = list(pools)
         done = []
-        for run in [*(runs_of(client, ids, ALIVE) if ids else ()), *by_hand(client)]:
+        for run in [*(runs_of(client, ids, ALIVE) if ids else ()), *alone(client, ids)]:
             silence = now - _last_sign(client, run)
-            if silence > SILENT and silence > _bound(client, run, pools.get(run.deployment_id)):
+            if silence > SILENT and silence > _bound(
+                client, run, pools.get(run.deployment_id) if run.deployment_id else None
+            ):
                 why = f"no sign of it for {silence.total_seconds():.0f} s: its process is gone"
                 ending = Cancelled if run.state_type == StateType.CANCELLING else Crashed
                 client.set_flow_run_state(run.id, ending(message=why))
@@ -95,13 +97,16 @@ def _one_at_a_time(run: FlowRun) -> Iterator[None]:
         _log.warning("%s (%s) could not be started again: %s", _task(run), run.id, error)
 
 
-def by_hand(client: SyncPrefectClient) -> list[FlowRun]:
-    """Runs of our flows that commands do in their own process, as far as they are not over: nobody started them."""
-    wanted = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(is_null_=True),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ALIVE))),
-    )
-    return pages_of(client, wanted, FlowFilter(name=FlowFilterName(any_=list(FLOWS))))
+def alone(client: SyncPrefectClient, known: Collection[UUID]) -> list[FlowRun]:
+    """Runs of our flows that are not over and have no deployment, or none any more.
+
+    Those are what commands do in their own process, and what goes on of a task that was taken out of params.yaml.
+    """
+    wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ALIVE))))
+    found = pages_of(client, wanted, FlowFilter(name=FlowFilterName(any_=list(FLOWS))))
+    others = {run.deployment_id for run in found} - set(known)
+    gone = {each for each in others if each is None or not deployments.exists(client, each)}
+    return [run for run in found if run.deployment_id in gone]
 
 
 def _last_sign(client: SyncPrefectClient, run: FlowRun) -> datetime:
