@@ -34,7 +34,7 @@ from components.params import MethodName, TaskParams
 from components.peak_memory import PeakMemory
 from components.records import Record, Split
 from components.report import wording
-from components.training import train
+from components.training import Observe, train
 
 LATENCY_ROWS = 24
 # Of a training's settings; the rest are a method's own.
@@ -133,21 +133,30 @@ def untrained(base: Base, task: TaskParams, examples: Examples) -> list[Compared
     return compared
 
 
-def tried(bare: Base, folder: Path, name: str, task: TaskParams, examples: Examples) -> Compared | Failed:
+def tried(
+    bare: Base, folder: Path, name: str, task: TaskParams, examples: Examples, observe: Observe | None = None
+) -> Compared | Failed:
     """One arm as ``trained`` gives it; where it cannot be, that is what the comparison has to tell of it."""
     try:
-        return trained(bare, folder, name, task, examples)
+        return trained(bare, folder, name, task, examples, observe=observe)
     except (TrainingError, UnsupportedBase, ParamsError) as error:
         return Failed(arm=name, where=TRAINED[name].where, fault=" ".join(str(error).split()))
 
 
 def trained(
-    bare: Base, folder: Path, name: str, task: TaskParams, examples: Examples, split: Split = "test"
+    bare: Base,
+    folder: Path,
+    name: str,
+    task: TaskParams,
+    examples: Examples,
+    split: Split = "test",
+    observe: Observe | None = None,
 ) -> Compared:
     """Train one arm and ask it the rows of a split.
 
     Args:
         bare: the base, which stays as it is; ``folder`` is where it was loaded from.
+        observe: gets every step's figures; what it raises stops the training.
 
     Raises:
         TrainingError, UnsupportedBase, ParamsError: this base or these rows cannot have it.
@@ -168,7 +177,7 @@ def trained(
     )
     began = time.monotonic()
     with autocast():
-        done = train(base, method, lessons, settings, title=name)
+        done = train(base, method, lessons, settings, observe=observe, title=name)
     seconds, peak = time.monotonic() - began, memory.above()
     unchanged = _digest(original) == before
     numbers = sum(parameter.numel() for parameter in method.parameters())

@@ -6,10 +6,8 @@ of them tells its figures line by line, which go to ``observe`` here; where that
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +24,7 @@ from components.base_model import Base
 from components.errors import Diverged, TrainingError, told
 from components.params import MethodName, TaskParams
 from components.records import Record
+from components.tied import tied
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 FIGURES, WORK, START = "figures ", "work.json", "start.safetensors"
 MADE, SAID = "made.safetensors", "made.json"
 LAST_LINES = 20
-_PR_SET_PDEATHSIG = 1
 
 
 class Work(Record):
@@ -103,9 +101,10 @@ def _run(folder: Path, count: int, cpu: bool, observe: Observe | None) -> tuple[
                "--dynamo_backend", "no", "--main_process_port", str(_free_port())]  # fmt: skip
     command = [sys.executable, "-m", "accelerate.commands.launch", *options]
     process = subprocess.Popen(
-        [*command, "--module", "components.crew_work", str(folder)],
+        # A run that is killed takes its processes with it: accelerate's launcher ends those that it started.
+        tied([*command, "--module", "components.crew_work", str(folder)]),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        preexec_fn=_die_with_parent, env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
     )  # fmt: skip
     said: list[str] = []
     assert process.stdout is not None
@@ -128,11 +127,6 @@ def _run(folder: Path, count: int, cpu: bool, observe: Observe | None) -> tuple[
             process.wait()
         process.stdout.close()
     return process.returncode, said
-
-
-def _die_with_parent() -> None:
-    """A run that is killed takes its processes with it: accelerate's launcher ends those that it started."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

@@ -69,6 +69,17 @@ class Watch:
                 return
 
 
+def check() -> None:
+    """Between two long steps of a run that a command does in its own process.
+
+    Raises:
+        Stopped: somebody wants it to stop.
+    """
+    context = FlowRunContext.get()
+    if context and context.flow_run and "PREFECT_API_URL" in os.environ and is_cancelled(context.flow_run.id):
+        raise Stopped("cancelled; the next run goes on with what this one lacks")
+
+
 def is_cancelled(run: UUID) -> bool:
     """Whether somebody wants the flow run to stop; a server that is away for a moment stops nothing."""
     try:

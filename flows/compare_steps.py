@@ -24,6 +24,7 @@ from components.machine import machine_of
 from components.params import Record
 from components.params_faults import nearest
 from flows import bases, compare_page, place
+from flows.cancellation import Watch
 from flows.candidate import libraries
 from flows.job import Job
 from flows.prefect_server import unharmed
@@ -94,14 +95,19 @@ def ask_untrained(comparison: Comparison) -> None:
 
 @step(name="train an arm")
 def train_arm(comparison: Comparison, arm: str) -> None:
-    """One arm, unless an earlier try came to its end; that it cannot be is an end too."""
+    """One arm, unless an earlier try came to its end; that it cannot be is an end too.
+
+    Raises:
+        Stopped: somebody cancelled the comparison.
+    """
     from components import comparison as arms
 
     file = _file(comparison, arm)
     if file.exists():
         return
     base, examples = bases.of_job(comparison), read_examples(comparison.examples_folder)
-    found = arms.tried(base, comparison.base_folder, arm, comparison.params, examples)
+    with Watch(lambda figures, step: None) as observe:
+        found = arms.tried(base, comparison.base_folder, arm, comparison.params, examples, observe)
     write_text(file, found.model_dump_json(indent=1))
 
 

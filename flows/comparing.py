@@ -11,9 +11,10 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
-from flows import compare_steps, run_steps, slots, steps
+from components.errors import Stopped
+from flows import cancellation, compare_steps, run_log, run_steps, slots, steps, temporary_server
 from flows.compare_steps import Shown
 
 
@@ -26,18 +27,25 @@ def compare(root: str, task: str, arms: list[str]) -> State[Any]:
         task: a task of it.
         arms: which of its arms; all of them if there are none named.
     """
-    data = steps.prepare_data(root, task)
-    comparison = compare_steps.settled(steps.plan(root, task, None, True, data), arms)
-    with steps.alone(comparison):
-        steps.place_rows(comparison)
-        run = compare_steps.open_run(comparison)
-        with run_steps.closing(run), slots.training_slot():
-            if not set(comparison.arms).isdisjoint(comparison.params.measured_baselines):
-                compare_steps.ask_untrained(comparison)
-            for arm in comparison.arms:
-                if arm not in comparison.params.measured_baselines:
-                    compare_steps.train_arm(comparison, arm)
-            shown = compare_steps.show(comparison, run)
+    run_log.begin(task=task)
+    try:
+        data = steps.prepare_data(root, task)
+        comparison = compare_steps.settled(steps.plan(root, task, None, True, data), arms)
+        run_log.about(fingerprint=comparison.fingerprint)
+        with steps.alone(comparison):
+            steps.place_rows(comparison)
+            run = compare_steps.open_run(comparison)
+            run_log.about(run=run)
+            with run_steps.closing(run), slots.training_slot():
+                if not set(comparison.arms).isdisjoint(comparison.params.measured_baselines):
+                    compare_steps.ask_untrained(comparison)
+                for arm in comparison.arms:
+                    cancellation.check()
+                    if arm not in comparison.params.measured_baselines:
+                        compare_steps.train_arm(comparison, arm)
+                shown = compare_steps.show(comparison, run)
+    except Stopped as error:
+        return Cancelled(message=f"{task}: {error}")
     return Completed(name="Compared", message=f"{task}: {len(comparison.arms)} arms compared", data=shown)
 
 
@@ -45,10 +53,14 @@ def run(root: Path, task: str, arms: Sequence[str]) -> Shown:
     """Run the flow in this process.
 
     Raises:
+        Stopped: somebody cancelled it; asked for again, it goes on with the arms that it lacks.
         PrefaceError: what stopped the run, as the step raised it.
     """
-    state: State[Any] = compare(str(root), task, list(arms), return_state=True)
+    with temporary_server.at_hand(root):
+        state: State[Any] = compare(str(root), task, list(arms), return_state=True)
     if isinstance(state.data, Shown):
         return state.data
+    if state.is_cancelled():
+        raise Stopped(state.message or f"the comparison of {task} was cancelled")
     found: Shown = state.result()
     return found

@@ -6,11 +6,11 @@ written in dvc.yaml and components/; nothing of it is known here.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,15 @@ from components import errors, identity, object_store, params, sources
 from components.data import read_report
 from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable
 from components.own_folders import refuse_sources
+from components.params import Params, TaskParams
 from components.redaction import redact
 from flows import dvc_yaml
 
 WAIT = 3600.0  # seconds that a preparation waits for the one before it
 # Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
 PATIENCE = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "3"}
+_RUNNING = re.compile(r"Running stage '([^']+)'")
+_STAGES = re.compile(r"'([a-z]+@[^']+)'")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,6 @@ def prepare(
     root: Path,
     tasks: Sequence[str] | None = None,
     say: Callable[[str], None] = lambda line: None,
-    keep_going: bool = False,
 ) -> dict[str, DataVersion]:
     """Bring the bases and the prepared data of the tasks (all if None) up to date; unchanged stages do not run.
 
@@ -53,7 +55,6 @@ def prepare(
         root: The project's folder.
         tasks: Names of tasks in params.yaml.
         say: Gets a line for each stage, when it starts or is found unchanged.
-        keep_going: Bring up to date what can be, before the error of what cannot is raised.
 
     Raises:
         SourceUnavailable: a source did not answer; worth another try.
@@ -61,17 +62,12 @@ def prepare(
     """
     declared = params.load(root / "params.yaml")
     chosen = {task: declared.task(task) for task in (tasks or declared.tasks)}
-    bases = sorted({settings.base for settings in chosen.values()})
-    refuse_sources(declared, root, chosen, bases)
+    refuse_sources(declared, root, chosen, {settings.base for settings in chosen.values()})
     dvc_yaml.require_same(root / "params.yaml", declared)
     with _alone(root):
-        for task, settings in chosen.items():
-            held = sources.resolve(settings.data.source, settings.data.sha256, root=root)
-            identity.write(root / identity.FOLDER / f"{task}.json", identity.of_task(settings.data, held))
-        for base in bases:
-            identity.write(root / identity.FOLDER / "bases" / f"{base}.json", identity.of_base(declared.bases[base]))
-        going = ["--keep-going"] if keep_going else []
-        dvc(root, ["repro", *going, *(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)], say)
+        for task in chosen:
+            _look(root, task, declared)
+        dvc(root, ["repro", *_targets(chosen)], say)
         entries = _lock_entries(root, list(chosen))
         return {task: _version(root, task, entry) for task, entry in entries.items()}
 
@@ -85,17 +81,62 @@ def prepare_each(
         ParamsError: params.yaml is not valid, or names no such task.
     """
     declared = params.load(root / "params.yaml")
-    for task in tasks:
-        declared.task(task)
-    with contextlib.suppress(PrefaceError):
-        return dict(prepare(root, tasks, say, keep_going=True))
+    chosen = {task: declared.task(task) for task in tasks}
+    dvc_yaml.require_same(root / "params.yaml", declared)
     found: dict[str, DataVersion | PrefaceError] = {}
-    for task in tasks:  # those that came through are found unchanged, at a second each
-        try:
-            found |= prepare(root, [task])
-        except PrefaceError as error:
-            found[task] = error
-    return found
+    with _alone(root):
+        for task, settings in chosen.items():
+            try:
+                refuse_sources(declared, root, [task], [settings.base])
+                _look(root, task, declared)
+            except PrefaceError as error:
+                found[task] = error
+        left = {task: settings for task, settings in chosen.items() if task not in found}
+        if left:
+            status, lines = _run(root, ["repro", "--keep-going", *_targets(left)], say)
+            found |= _faults(lines, left) if status else {}
+        for task in left.keys() - found.keys():
+            try:
+                found[task] = _version(root, task, lock_entry(root, task))
+            except PrefaceError as error:
+                found[task] = error
+    return {task: found[task] for task in tasks}
+
+
+def _look(root: Path, task: str, declared: Params) -> None:
+    """Write down what the task's source holds now, and what its base is pinned to."""
+    settings = declared.task(task)
+    held = sources.resolve(settings.data.source, settings.data.sha256, root=root)
+    identity.write(root / identity.FOLDER / f"{task}.json", identity.of_task(settings.data, held))
+    pinned = identity.of_base(declared.bases[settings.base])
+    identity.write(root / identity.FOLDER / "bases" / f"{settings.base}.json", pinned)
+
+
+def _targets(chosen: Mapping[str, TaskParams]) -> list[str]:
+    """The stages to bring up to date, each base once."""
+    bases = sorted({settings.base for settings in chosen.values()})
+    return [*(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)]
+
+
+def _faults(lines: Sequence[str], chosen: Mapping[str, TaskParams]) -> dict[str, PrefaceError]:
+    """What kept each task from being prepared, out of what DVC said of all of them: of its base, its rows, or both.
+
+    DVC names the stages that failed in its last words. Where it names none it failed itself, and so did every task.
+    """
+    said: dict[str, list[str]] = {}
+    stage, failed = "", set[str]()
+    for line in filter(None, lines):
+        if begun := _RUNNING.match(line):
+            stage = begun[1]
+        if line.startswith("ERROR: failed to reproduce"):
+            failed |= set(_STAGES.findall(line))
+        said.setdefault(stage, []).append(line)
+    found = {}
+    for task, settings in chosen.items():
+        mine = [each for each in (f"base@{settings.base}", f"fetch@{task}", f"prepare@{task}") if each in failed]
+        if mine:
+            found[task] = _fault(said.get(mine[0], lines), "repro")
+    return found or {task: _fault([line for line in lines if line], "repro") for task in chosen}
 
 
 def push(root: Path, tasks: Sequence[str] | None = None) -> None:
@@ -164,6 +205,14 @@ def _alone(root: Path) -> Iterator[None]:
 
 def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[str]:
     """Run one command of DVC in the project and return what it said; raise what went wrong as one line."""
+    status, lines = _run(root, arguments, say)
+    if status:
+        raise _fault([line for line in lines if line], arguments[0])
+    return lines
+
+
+def _run(root: Path, arguments: Sequence[str], say: Callable[[str], None]) -> tuple[int, list[str]]:
+    """The same, and the status that it ended with."""
     # The stages say `python`: that must be the one that Preface is installed for, activated or not.
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     lines: list[str] = []
@@ -181,9 +230,7 @@ def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambd
             lines.append(redact(line.rstrip()))
             if line.startswith(("Running stage", "Stage ")):
                 say(lines[-1])
-    if process.returncode:
-        raise _fault([line for line in lines if line], arguments[0])
-    return lines
+    return process.returncode, lines
 
 
 def _fault(lines: Sequence[str], command: str) -> PrefaceError:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -195,6 +196,15 @@ def ours(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
     ):
         yield from page
         offset += len(page)
+
+
+def exists(client: SyncPrefectClient, deployment: UUID) -> bool:
+    """Whether a deployment is there still; runs keep the number of one that was deleted."""
+    try:
+        client.read_deployment(deployment)
+    except ObjectNotFound:
+        return False
+    return True
 
 
 def ensure_pool(client: SyncPrefectClient, pool: str) -> None:

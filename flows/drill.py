@@ -25,7 +25,7 @@ from components import params as params_file
 from components.base_model import bases_folder, find
 from components.data import read_examples, read_report
 from components.errors import ArtifactError, DataError, NothingToRollBackTo, PrefaceError, StoreUnavailable
-from flows import bases
+from flows import bases, run_log, temporary_server
 from flows.drilled import Drilled, Landing
 from flows.step import network_step, step
 from registry import checks, lifecycle, receipts
@@ -68,7 +68,7 @@ def landings(tasks: Sequence[str] | None) -> list[Landing]:
     return sorted(found, key=lambda landing: landing.base_hash)
 
 
-@network_step("drill a version")
+@network_step("drill a version", seconds=None)  # it runs a model: how long that takes is no fault of a store's
 def drill_version(root: str, task: str, number: int, rows: int) -> Drilled:
     """Everything that serving it would do, once, and the receipt of that."""
     import torch
@@ -116,8 +116,10 @@ def drill(root: str, tasks: list[str] | None = None, rows: int = ROWS) -> State[
         tasks: of the registry; all of it if None.
         rows: how many test rows each is asked.
     """
+    run_log.begin()
     done = []
     for landing in landings(tasks):
+        run_log.about(task=landing.task, version=landing.version or "")
         if landing.version is None:
             done.append(Drilled(task=landing.task, version=None, note=landing.note, fault=landing.fault))
         else:
@@ -138,7 +140,8 @@ def run(root: Path, tasks: Sequence[str] | None = None, rows: int = ROWS) -> lis
     Raises:
         PrefaceError: what stopped the run.
     """
-    state: State[Any] = drill(str(root), None if tasks is None else list(tasks), rows, return_state=True)
+    with temporary_server.at_hand(root):
+        state: State[Any] = drill(str(root), None if tasks is None else list(tasks), rows, return_state=True)
     result = state.data if isinstance(state.data, list) else state.result(raise_on_failure=False)
     if isinstance(result, BaseException):
         raise result

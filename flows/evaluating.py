@@ -12,7 +12,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows import evaluate_steps, steps
+from flows import evaluate_steps, run_log, steps, temporary_server
 from flows.endings import end, outcome_of
 from flows.job import Outcome
 
@@ -25,9 +25,11 @@ def evaluate(root: str, address: str) -> State[Any]:
         root: the folder of params.yaml.
         address: TASK@7, TASK@staging or TASK@production.
     """
+    run_log.begin(task=address.partition("@")[0])
     version = evaluate_steps.fetch_version(root, address)
     data = steps.prepare_data(root, version.task)
     job = evaluate_steps.plan(root, version, data)
+    run_log.about(fingerprint=job.fingerprint, version=version.number)
     steps.place_rows(job)
     rival = steps.champion(job)
     report = evaluate_steps.evaluate_version(job, steps.measure_baselines(job), rival)
@@ -48,5 +50,6 @@ def run(root: Path, address: str) -> Outcome:
     Raises:
         PrefaceError: what stopped the run, as the step raised it.
     """
-    state: State[Any] = evaluate(str(root), address, return_state=True)
+    with temporary_server.at_hand(root):
+        state: State[Any] = evaluate(str(root), address, return_state=True)
     return outcome_of(state, address)

@@ -7,6 +7,7 @@ of the tasks' own deployments: what happens to one that is killed is the busines
 # No `from __future__ import annotations` here, as in retrain.py.
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict
@@ -31,7 +32,7 @@ from prefect.states import Cancelled, Completed, Failed
 from components import params as params_file
 from components.errors import PrefaceError, SetupError, SourceUnavailable, Stopped, StoreUnavailable
 from components.records import Record
-from flows import data_step, deployments
+from flows import data_step, deployments, run_log
 from flows.cancellation import is_cancelled
 from flows.data_step import DataVersion
 from flows.deployments import POOL
@@ -42,7 +43,8 @@ from flows.step import network_step, step
 
 LOOK_SECONDS, SECONDS_A_TASK = 1.0, 0.02  # a look reads every run: a thousand are looked at every 20 s
 SOURCE_RETRIES = (1, 4, 16)  # seconds before each, as steps that ask the network have it
-NOT_STARTED = "NotStarted"
+NOT_STARTED, VANISHED = "NotStarted", "Vanished"
+LOOKS = 2  # without a run before it counts as gone: one that is listed page by page may slip through once
 
 
 class Ended(Record):
@@ -110,27 +112,32 @@ def start_all(
 def follow(mark: str, tasks: list[str], done: Callable[[Ended], Ended], tick: Callable[[], None]) -> list[Ended]:
     """Wait until every task's last run has ended; a server that is away for a while is waited for too.
 
+    A run that is gone from the server has ended: Prefect deletes what waits for a worker with its deployment.
+
     Args:
         done: called with each as it ends; what it returns counts.
         tick: called all the time; what it raises ends the waiting.
     """
-    ended: dict[str, Ended] = {}
+    ended, missing = dict[str, Ended](), Counter[str]()
     log, said = get_run_logger(), ""
     while len(ended) < len(tasks):
         try:
             tick()
             with asking() as client:
-                over = [run for run in _last_runs(client, mark) if _is_over(run)]
-            said = ""
+                last = _last_runs(client, mark)
+                over = {task for task, run in last.items() if _is_over(client, run)}
         except StoreUnavailable as error:
-            over = []
             if not said:
                 log.warning("%s; looking again", error)
             said = str(error)
-        for run in over:
-            task = str(run.parameters["task"])
-            if task not in ended:
-                ended[task] = done(_ended(task, run))
+        else:
+            said = ""
+            for task in tasks:
+                run = last.get(task)
+                missing[task] = 0 if run else missing[task] + 1
+                if task in ended or (task not in over if run else missing[task] < LOOKS):
+                    continue
+                ended[task] = done(_ended(task, run) if run else _vanished(task))
                 log.info("%s: %s (%d of %d)", task, ended[task].result, len(ended), len(tasks))
         time.sleep(max(LOOK_SECONDS, len(tasks) * SECONDS_A_TASK))
     return list(ended.values())
@@ -147,7 +154,7 @@ def call_off(mark: str) -> int:
     return len(runs)
 
 
-def _last_runs(client: SyncPrefectClient, mark: str) -> list[FlowRun]:
+def _last_runs(client: SyncPrefectClient, mark: str) -> dict[str, FlowRun]:
     """The last run of each task: one that crashed has a successor under the same mark."""
     found = pages_of(client, FlowRunFilter(tags=FlowRunFilterTags(all_=[mark])))
     last: dict[str, FlowRun] = {}
@@ -155,14 +162,25 @@ def _last_runs(client: SyncPrefectClient, mark: str) -> list[FlowRun]:
         task, attempt = str(run.parameters["task"]), int(run.parameters.get("attempt", 1))
         if task not in last or attempt > int(last[task].parameters.get("attempt", 1)):
             last[task] = run
-    return list(last.values())
+    return last
 
 
-def _is_over(run: FlowRun) -> bool:
+def _is_over(client: SyncPrefectClient, run: FlowRun) -> bool:
     """Whether nothing more will come of it: a crashed run is started again, until it is given up."""
     if run.state is None or not run.state.is_final():
         return False
-    return run.state.type != StateType.CRASHED or AGAIN in run.tags
+    if run.state.type != StateType.CRASHED or AGAIN in run.tags:
+        return True
+    # One whose deployment is gone cannot be started again.
+    return run.deployment_id is None or not deployments.exists(client, run.deployment_id)
+
+
+def _vanished(task: str) -> Ended:
+    why = (
+        "its run is gone from Prefect's server, deleted by hand or with its deployment; is the task still in"
+        " params.yaml?"
+    )
+    return Ended(task=task, result=VANISHED, message=why, failed=True)
 
 
 def _ended(task: str, run: FlowRun) -> Ended:
@@ -193,6 +211,7 @@ def fleet(root: str, tasks: list[str], force: bool = False, pool: str = POOL) ->
         force: train although nothing changed.
         pool: whose workers do it.
     """
+    run_log.begin()
     return campaign(root, tasks, tasks if force else (), None, pool, "fleet")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows import import_steps, run_steps, slots, steps
+from flows import import_steps, run_log, run_steps, slots, steps, temporary_server
 from flows.endings import concluded, end, outcome_of
 from flows.job import Outcome
 
@@ -28,9 +28,11 @@ def take_in(root: str, task: str, folder: str, declare_base: bool = False, force
         declare_base: the caller answers for its base being the task's.
         force: import it although the same was imported.
     """
+    run_log.begin(task=task)
     imported = import_steps.read_folder(root, task, folder, declare_base)
     data = steps.prepare_data(root, task)
     job = import_steps.plan(root, task, imported, force, data)
+    run_log.about(fingerprint=job.fingerprint)
     with steps.alone(job):
         known = steps.registered(job)
         if known and not force:
@@ -40,6 +42,7 @@ def take_in(root: str, task: str, folder: str, declare_base: bool = False, force
         steps.place_rows(job)
         steps.push_data(job)
         run = import_steps.open_run(job)
+        run_log.about(run=run)
         with run_steps.closing(run), slots.training_slot() as held:
             report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
             decision = steps.gate(job, report)
@@ -53,5 +56,6 @@ def run(root: Path, task: str, folder: Path, declare_base: bool = False, force: 
     Raises:
         PrefaceError: what stopped the run, as the step raised it.
     """
-    state: State[Any] = take_in(str(root), task, str(folder.absolute()), declare_base, force, return_state=True)
+    with temporary_server.at_hand(root):
+        state: State[Any] = take_in(str(root), task, str(folder.absolute()), declare_base, force, return_state=True)
     return outcome_of(state, task)

@@ -20,7 +20,7 @@ from flows import announce
 from flows.prefect_server import asking
 
 PREFIX = "preface: "
-FLOWS = ["retrain", "fleet", "rebase", "evaluate", "import", "drill"]
+FLOWS = ["retrain", "fleet", "rebase", "evaluate", "import", "compare", "drill"]
 _OURS = {"match_related": {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}}
 _RUNS = {"match": {"prefect.resource.id": "prefect.flow-run.*"}, **_OURS}
 _TASKS = {"match": {"prefect.resource.id": f"{announce.RESOURCE}*"}}

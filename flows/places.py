@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from components.errors import ParamsError, SetupError
-from flows import service_list
+from flows import proxies, service_list
 
 # No hub is asked, no usage figures are sent, no pickle is read. HF_HUB_OFFLINE=0 before a command lets hf:// through.
 SWITCHES = {
@@ -22,8 +22,9 @@ SWITCHES = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "DVC_NO_ANALYTICS": "1",
 }
-
-HEARTBEAT = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # seconds, Prefect's least
+# Seconds, Prefect's least: a run that is silent for long is taken for dead (rescue.py), whichever server it is on. A
+# fleet brings its server after this was read, so it is set whether or not there is one yet.
+HEARTBEAT = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 STATION = Path(".preface") / "station"
 
 
@@ -46,6 +47,10 @@ def enter(start: Path | None = None) -> Path:
     """The root, with defaults put into the environment for whatever the user left unset.
 
     Called by a command before it imports mlflow, prefect or transformers: they read the environment when imported.
+
+    Raises:
+        ParamsError: there is no project here.
+        SetupError: the environment names a proxy that cannot be one.
     """
     root = find_root(start or Path.cwd())
     if "?" in str(root) or not str(root).isprintable():
@@ -58,13 +63,12 @@ def enter(start: Path | None = None) -> Path:
         "PREFECT_HOME": str(root / ".preface" / "prefect"),
         "PREFACE_BASES": str(root / "bases"),
     }
-    for name, value in (SWITCHES | stores).items():
+    for name, value in (SWITCHES | dict([HEARTBEAT]) | stores).items():
         # MLflow and Prefect take an empty address for an address.
         if not os.environ.get(name):
             os.environ[name] = value
+    os.environ |= proxies.settled(os.environ)
     # Two servers upon one database would be in each other's way.
     if "PREFECT_API_URL" not in os.environ and (url := station_url(root)):
         os.environ["PREFECT_API_URL"] = url
-    if "PREFECT_API_URL" in os.environ:  # a run that is silent for long is taken for dead (rescue.py)
-        os.environ.setdefault(*HEARTBEAT)
     return root

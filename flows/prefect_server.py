@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
+    FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -72,8 +73,9 @@ def runs_of(
     states: Sequence[StateType],
     after: datetime | None = None,
     before: datetime | None = None,
+    ended_after: datetime | None = None,
 ) -> list[FlowRun]:
-    """The runs of some deployments in some states, that were to start between two moments.
+    """The runs of some deployments in some states, that were to start between two moments, or that ended after one.
 
     All at once, and not as they are read: what is done about them takes them out of the states that are asked for.
     """
@@ -81,6 +83,7 @@ def runs_of(
         deployment_id=FlowRunFilterDeploymentId(any_=list(deployments)),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))),
         expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"after_": after, "before_": before}),
+        end_time=FlowRunFilterEndTime.model_validate({"after_": ended_after}) if ended_after else None,
     )
     return pages_of(client, wanted)
 

@@ -19,7 +19,7 @@ from components.errors import NotFound, NothingToRollBackTo, PrefaceError, Promo
 from components.params import Params
 from components.params_edit import declare_base, redeclared
 from components.records import Record
-from flows import announce, bases, deployments
+from flows import announce, bases, deployments, run_log
 from flows.deployments import POOL
 from flows.fleet import Ended, campaign, outcomes_of
 from registry import lifecycle, look, state
@@ -100,6 +100,8 @@ def rebase(root: str, base: str, tasks: list[str], forced: list[str], pool: str 
         forced: those of them whose version on the base was judged against another champion than today's.
         pool: whose workers do it.
     """
+
+    run_log.begin()
 
     def done(ended: Ended) -> Ended:
         if ended.failed:

@@ -8,19 +8,23 @@ fingerprint works on a machine at a time (``steps.alone``), and of two versions 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterDeploymentId,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
+from prefect.exceptions import PrefectException
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from components.records import Record
@@ -29,9 +33,10 @@ from flows.notifications import FLOWS
 from flows.prefect_server import asking, pages_of, runs_of
 
 SILENT = timedelta(seconds=100)  # three heartbeats, and a little
-# What a container platform may take to find a machine and to pull an image.
-NEVER_STARTED = timedelta(minutes=10)
-REMEMBERED = timedelta(days=2)
+# From a worker's taking a run to the run's first sign: a process has to import what it needs, on a busy machine; a
+# container platform finds a machine and pulls an image first.
+PROCESS_STARTS, CONTAINER_STARTS = timedelta(seconds=120), timedelta(minutes=10)
+REMEMBERED = timedelta(days=2)  # a crash that nobody looked for meanwhile is not started again
 ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 ATTEMPTS = 5
 AGAIN = "preface:started-again"  # the tag of a crashed run that has a successor, or that was given up
@@ -50,33 +55,58 @@ def rescue(now: datetime | None = None) -> list[Rescued]:
     """Mark dead runs of ours as crashed, and start those of deployments again; one in cancelling ends as cancelled."""
     now = now or datetime.now(UTC)
     with asking() as client:
-        ids = [deployment.id for deployment in deployments.ours(client)]
+        pools = {deployment.id: deployment.work_pool_name for deployment in deployments.ours(client)}
+        ids = list(pools)
         done = []
-        for run in [*(runs_of(client, ids, ALIVE) if ids else ()), *by_hand(client)]:
+        for run in [*(runs_of(client, ids, ALIVE) if ids else ()), *alone(client, ids)]:
             silence = now - _last_sign(client, run)
-            bound = NEVER_STARTED if run.state_type == StateType.PENDING else SILENT
-            if silence > bound:
+            if silence > SILENT and silence > _bound(
+                client, run, pools.get(run.deployment_id) if run.deployment_id else None
+            ):
                 why = f"no sign of it for {silence.total_seconds():.0f} s: its process is gone"
                 ending = Cancelled if run.state_type == StateType.CANCELLING else Crashed
                 client.set_flow_run_state(run.id, ending(message=why))
                 done.append(_told(run, why))
         if not ids:
             return done
-        done += [
-            _again(client, run, now)
-            for run in runs_of(client, ids, (StateType.CRASHED,), after=now - REMEMBERED)
-            if AGAIN not in run.tags
-        ]
+        # By when they ended, not by when they were to start: a run may have been queued for days.
+        for run in runs_of(client, ids, (StateType.CRASHED,), ended_after=now - REMEMBERED):
+            if AGAIN not in run.tags:
+                with _one_at_a_time(run):
+                    done.append(_again(client, run, now))
     return done
 
 
-def by_hand(client: SyncPrefectClient) -> list[FlowRun]:
-    """Runs of our flows that commands do in their own process, as far as they are not over: nobody started them."""
-    wanted = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(is_null_=True),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ALIVE))),
-    )
-    return pages_of(client, wanted, FlowFilter(name=FlowFilterName(any_=list(FLOWS))))
+def _bound(client: SyncPrefectClient, run: FlowRun, pool: str | None) -> timedelta:
+    """How long the run may be silent."""
+    if run.state_type != StateType.PENDING:
+        return SILENT
+    if pool is None or client.read_work_pool(pool).type == "process":
+        return PROCESS_STARTS
+    return CONTAINER_STARTS
+
+
+@contextmanager
+def _one_at_a_time(run: FlowRun) -> Iterator[None]:
+    """A run that Prefect's server refuses to start again keeps no other from it; it is tried again at the next look."""
+    try:
+        yield
+    except (httpx.HTTPStatusError, PrefectException) as error:
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= 500:
+            raise
+        _log.warning("%s (%s) could not be started again: %s", _task(run), run.id, error)
+
+
+def alone(client: SyncPrefectClient, known: Collection[UUID]) -> list[FlowRun]:
+    """Runs of our flows that are not over and have no deployment, or none any more.
+
+    Those are what commands do in their own process, and what goes on of a task that was taken out of params.yaml.
+    """
+    wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(ALIVE))))
+    found = pages_of(client, wanted, FlowFilter(name=FlowFilterName(any_=list(FLOWS))))
+    others = {run.deployment_id for run in found} - set(known)
+    gone = {each for each in others if each is None or not deployments.exists(client, each)}
+    return [run for run in found if run.deployment_id in gone]
 
 
 def _last_sign(client: SyncPrefectClient, run: FlowRun) -> datetime:
@@ -96,6 +126,7 @@ def _again(client: SyncPrefectClient, run: FlowRun, now: datetime) -> Rescued:
     attempt = int(run.parameters.get("attempt", 1))
     if attempt >= ATTEMPTS:
         what = f"given up: it crashed {attempt} times; see {run.name} ({run.id}) on Prefect's page"
+        _mark(client, run)  # before it is told: what is told and not marked would be told at every look
         announce.tell(announce.GIVEN_UP, _task(run), {"what": what, "run": str(run.id)})
     else:
         assert run.deployment_id is not None  # as asked for
@@ -108,8 +139,12 @@ def _again(client: SyncPrefectClient, run: FlowRun, now: datetime) -> Rescued:
             idempotency_key=f"again-{run.id}",
         )
         what = f"started again as {after.id}, attempt {attempt + 1}"
-    client.update_flow_run(run.id, tags=[*run.tags, AGAIN])
+        _mark(client, run)
     return _told(run, what)
+
+
+def _mark(client: SyncPrefectClient, run: FlowRun) -> None:
+    client.update_flow_run(run.id, tags=[*run.tags, AGAIN])
 
 
 def _task(run: FlowRun) -> str:

@@ -18,12 +18,11 @@ from prefect.states import Cancelled
 
 from components.errors import Stopped
 from components.params import MethodName
-from flows import places, reason_steps, run_log, run_steps, slots, steps, sweep_steps, warm_start
+from flows import places, reason_steps, run_log, run_steps, slots, steps, sweep_steps, temporary_server, warm_start
 from flows.data_step import DataVersion
 from flows.endings import concluded, outcome_of, rested
 from flows.job import Outcome
 from flows.reason_steps import Cause
-from flows.step import durations
 
 
 @flow(name="retrain", flow_run_name="{task}", persist_result=False)
@@ -53,8 +52,7 @@ def retrain(
         first: the first of them, by its id in Prefect.
         sweep: look for better settings first, among those that params.yaml names.
     """
-    durations.set({})
-    run_log.begin()
+    run_log.begin(task=task)
     root, handed = root or str(places.find_root(Path.cwd())), data is not None
     try:
         with run_steps.remembered(task):
@@ -63,7 +61,7 @@ def retrain(
             if sweep:
                 job = sweep_steps.chosen(job, method)
             job = warm_start.settled(job)
-            run_log.about(task=task, fingerprint=job.fingerprint)
+            run_log.about(fingerprint=job.fingerprint)
             with steps.alone(job):
                 known = steps.registered(job, first := first or str(flow_run.id))
                 verdict = reason_steps.weigh(job, cause, known)
@@ -90,5 +88,6 @@ def run(root: Path, task: str, method: MethodName | None = None, force: bool = F
     Raises:
         PrefaceError: what stopped the run, as the step raised it.
     """
-    state: State[Any] = retrain(task, str(root), method, force, cause="hand", sweep=sweep, return_state=True)
+    with temporary_server.at_hand(root):
+        state: State[Any] = retrain(task, str(root), method, force, cause="hand", sweep=sweep, return_state=True)
     return outcome_of(state, task)

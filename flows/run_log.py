@@ -20,10 +20,11 @@ from typing import Any
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
+from flows.step import durations
+
 OURS = "preface"  # training and evaluation log below this name
 RUNS = ("prefect.flow_runs", "prefect.task_runs")
 ENDED = "Finished in state "
-STARTING = "Starting temporary server"  # some seconds pass before the next line
 
 
 _about: ContextVar[dict[str, str]] = ContextVar("_about")
@@ -31,9 +32,11 @@ MARK = "preface_"  # before the names of fields that a record carries
 FIELDS = ("task", "fingerprint", "run", "version")
 
 
-def begin() -> None:
-    """A run begins, and nothing is known of it; its records carry from now on what ``about`` says."""
+def begin(**known: object) -> None:
+    """The first line of every flow: its records carry from now on what is known, and no step has taken any time yet."""
+    durations.set({})
     _about.set({})
+    about(**known)
     logging.getLogger(OURS).setLevel(logging.INFO)
     plain = logging.getLogRecordFactory()
     if getattr(plain, "carries", False):
@@ -97,7 +100,7 @@ class JsonLine(logging.Formatter):
 def _worth_a_line(record: logging.LogRecord) -> bool:
     """Runs and our own work tell what they do; the server behind them and other libraries only what went wrong."""
     ours = record.name in RUNS or record.name.startswith(f"{OURS}.")
-    return ours or record.levelno >= logging.WARNING or record.getMessage().startswith(STARTING)
+    return ours or record.levelno >= logging.WARNING
 
 
 def shorten() -> None:

@@ -12,9 +12,12 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from components.errors import SetupError
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
@@ -78,29 +81,46 @@ def stop(pid: int) -> None:
     for kind in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(pid, kind)
-            _wait(pid, STOP_SECONDS)
-        except (ProcessLookupError, TimeoutError):
+            os.killpg(pid, signal.SIGCONT)  # one that was stopped hears nothing else
+        except ProcessLookupError:
             continue
+        _ends_within(pid, STOP_SECONDS)
 
 
 def stop_all(folder: Path) -> list[str]:
-    """Stop exactly what was started here, also where who started it was killed; the names of what was stopped."""
+    """Stop exactly what was started here, also where who started it was killed; the names of what was stopped.
+
+    Raises:
+        SetupError: something runs on all the same; the list of what was started is kept.
+    """
     found = alive(folder)
     for name, pid in found:
         if name == ITSELF:
-            os.kill(pid, signal.SIGTERM)
-            _wait(pid, STOP_SECONDS * 2 * len(found))
+            _stop_alone(pid, STOP_SECONDS * 2 * len(found))
     for name, pid in reversed(alive(folder)):  # the last one first, as who started them does it
         if name != ITSELF:
             stop(pid)
+    if left := alive(folder):
+        names = ", ".join(f"{name} (process {pid})" for name, pid in left)
+        raise SetupError(f"{names} did not end within {STOP_SECONDS:.0f} s, not even when killed; try again")
     forget(folder)
     return [name for name, _ in found if name != ITSELF]
 
 
-def _wait(pid: int, seconds: float) -> None:
+def _stop_alone(pid: int, seconds: float) -> None:
+    """End a process without its session, which is a terminal's perhaps."""
+    with suppress(ProcessLookupError):  # it may end by itself at any moment
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)
+        if not _ends_within(pid, seconds):
+            os.kill(pid, signal.SIGKILL)
+            _ends_within(pid, STOP_SECONDS)
+
+
+def _ends_within(pid: int, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return
+    while began(pid) is not None:
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.1)
-    raise TimeoutError
+    return True

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from components import params as params_file
 from components.errors import ParamsError, PrefaceError, SetupError
-from flows import places, service_list, services, ui
+from flows import places, service_list, services, temporary_server, ui
 from flows.service_list import HOST
 from flows.services import Service
 
@@ -130,11 +130,16 @@ def around(root: Path, pool: str, at_once: int, work: Callable[[], T]) -> T:
 
 
 def _folder(root: Path) -> Path:
+    """Where what is kept running is listed; what belongs to nobody any more is ended first."""
     folder = root / places.STATION
     folder.mkdir(parents=True, exist_ok=True)
-    if there := service_list.alive(folder):
+    temporary_server.sweep(root)
+    there = dict(service_list.alive(folder))
+    if service_list.ITSELF in there:
         raise SetupError(
-            f"workers of {root} are kept running already, by the process {there[0][1]} on this machine; end it with"
-            " Ctrl-C or `make down`"
+            f"workers of {root} are kept running already, by the process {there[service_list.ITSELF]} on this machine;"
+            " end it with Ctrl-C or `make down`"
         )
+    if there:  # who kept them was killed
+        services.say(f"ended {', '.join(service_list.stop_all(folder))}, which nobody kept any more")
     return folder

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from components import comparison
-from components.errors import NotFound, UnsupportedBase
-from flows import comparing
+from components.errors import NotFound, Stopped, UnsupportedBase
+from flows import cancellation, comparing
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -64,11 +64,11 @@ def test_an_arm_that_the_base_cannot_have_leaves_the_others_theirs(
 def test_a_comparison_that_was_stopped_goes_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     real, calls = comparison.trained, []
 
-    def stopped(bare: Any, folder: Any, name: str, *rest: Any) -> Any:
+    def stopped(bare: Any, folder: Any, name: str, *rest: Any, **more: Any) -> Any:
         calls.append(name)
         if len(calls) == 2:
             raise RuntimeError("the plug was pulled")
-        return real(bare, folder, name, *rest)
+        return real(bare, folder, name, *rest, **more)
 
     monkeypatch.setattr(comparison, "trained", stopped)
     with pytest.raises(RuntimeError, match="plug"):
@@ -78,6 +78,34 @@ def test_a_comparison_that_was_stopped_goes_on(project: Project, monkeypatch: py
     assert calls == ["prompt", "ia3", "ia3"]
     [run] = project.mlflow_runs()
     assert run.info.status == "FINISHED"
+
+
+def test_cancelled_on_prefect_s_page_it_stops_amid_an_arm(
+    project: Project, on_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And goes on with what it lacks when it is asked for again."""
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+    from prefect.states import Cancelling
+
+    for key, value in {"steps": 50_000, "patience": 1000}.items():
+        project.change(f"tasks.film.prefix.training.{key}", value)
+    monkeypatch.setattr(cancellation, "SECONDS_BETWEEN", 0.1)
+    real = comparison.train
+
+    def cancelled(*given: Any, **more: Any) -> Any:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_run.id, Cancelling(), force=True)
+        return real(*given, **more)
+
+    monkeypatch.setattr(comparison, "train", cancelled)
+    with pytest.raises(Stopped, match=r"cancelled at step \d+"):
+        comparing.run(project.root, "film", ["prefix", "lora"])
+
+    with get_client(sync_client=True) as client:
+        [run] = client.read_flow_runs(limit=1)
+    assert run.state_name == "Cancelled"
+    assert [each.info.status for each in project.mlflow_runs()] == ["KILLED"]
 
 
 def test_an_arm_that_there_is_not_is_told_at_once(project: Project) -> None:

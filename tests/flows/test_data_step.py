@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -318,6 +319,50 @@ def test_a_stage_that_crashes_is_told_in_one_line(project: Path) -> None:
         PrefaceError, match=r"^dvc repro failed: KeyError: 'planted'; .*failed to reproduce 'prepare@film'"
     ):
         prepare(project, "film")
+
+
+@pytest.mark.flow
+def test_of_many_tasks_each_has_its_own_fault_out_of_one_preparation(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that is not there, rows that are refused, a base that is not as pinned; and one task that is well."""
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    tasks, film = params["tasks"], params["tasks"]["film"]
+    (project / "other.csv").write_text("text,target\n" + "fine,good\n" * 30, encoding="utf-8")
+    for name, source in {"lost": "nowhere.csv", "wrong": "other.csv"}.items():
+        tasks[name] = film | {"data": film["data"] | {"source": source}}
+    params["bases"]["altered"] = params["bases"]["tiny"] | {"hash": "0" * 64}
+    tasks["unlike"] = film | {"base": "altered"}
+    write_params(project, params)
+    started: list[str] = []
+    real = data_step._run
+
+    def counted(root: Path, arguments: Any, say: Any) -> Any:
+        started.append(arguments[0])
+        return real(root, arguments, say)
+
+    monkeypatch.setattr(data_step, "_run", counted)
+    found = data_step.prepare_each(project, list(tasks))
+
+    assert list(found) == list(tasks)
+    assert isinstance(found["film"], data_step.DataVersion)
+    assert isinstance(found["news"], data_step.DataVersion)
+    assert "nowhere.csv" in str(found["lost"])
+    assert "label 'good' is none of" in str(found["wrong"])
+    assert str(found["wrong"]).startswith("wrong: ")
+    assert "0000" in str(found["unlike"])
+    assert started == ["repro"], "DVC was asked once, for all"
+
+
+def test_where_dvc_itself_fails_every_task_has_its_words() -> None:
+    lines = ["ERROR: Lock file 'dvc.lock' is corrupted"]
+    tasks: Any = {"film": SimpleNamespace(base="tiny"), "news": SimpleNamespace(base="tiny")}
+
+    found = data_step._faults(lines, tasks)
+
+    assert {task: str(fault) for task, fault in found.items()} == dict.fromkeys(
+        tasks, "dvc repro failed: ERROR: Lock file 'dvc.lock' is corrupted"
+    )
 
 
 @pytest.mark.flow

@@ -51,3 +51,21 @@ def test_what_the_user_set_wins(project: Path) -> None:
 
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://tracking.example"
     assert os.environ["HF_HUB_OFFLINE"] == "0"
+
+
+def test_a_run_tells_that_it_lives_whichever_server_it_is_on(project: Path) -> None:
+    """A fleet brings its server after this was read: a run of 180 s between two signs is taken for dead meanwhile."""
+    for name in ("PREFECT_API_URL", places.HEARTBEAT[0]):
+        os.environ.pop(name, None)
+
+    places.enter(project)
+
+    assert os.environ[places.HEARTBEAT[0]] == "30"
+
+
+def test_this_machine_is_asked_past_the_proxy(project: Path) -> None:
+    os.environ |= {"HTTP_PROXY": "http://proxy.example:3128", "NO_PROXY": "corp.example"}
+
+    places.enter(project)
+
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "corp.example,127.0.0.1,localhost,::1"

@@ -11,6 +11,7 @@ import pytest
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from flows import run_log
+from flows.step import durations
 
 
 def record(name: str, message: str, level: int = logging.INFO, **more: Any) -> logging.LogRecord:
@@ -40,7 +41,6 @@ def test_one_line_without_a_traceback(made: logging.LogRecord, line: str) -> Non
     ("name", "message", "level", "shown"),
     [
         ("prefect.flow_runs", "Beginning flow run", logging.INFO, True),
-        ("prefect", "Starting temporary server on http://127.0.0.1:8000", logging.INFO, True),
         ("prefect", "Stopping temporary server on http://127.0.0.1:8000", logging.INFO, False),
         ("preface.training", "step 50 of 200", logging.INFO, True),
         ("mlflow", "created an experiment", logging.INFO, False),
@@ -77,3 +77,36 @@ def test_it_stays_so_in_a_process_that_imports_the_flow_afterwards() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
 
     assert done.stdout == "['OneLine']\n", done.stderr
+
+
+def test_every_flow_begins_its_log_and_its_durations() -> None:
+    """One that does not would log without its task, and its steps' seconds would go nowhere."""
+    import importlib
+    import inspect
+    import pkgutil
+
+    from prefect import Flow
+
+    import flows
+
+    without = []
+    for module in pkgutil.iter_modules(flows.__path__):
+        if module.name in ("engine", "temporary_server"):
+            continue
+        for each in vars(importlib.import_module(f"flows.{module.name}")).values():
+            if isinstance(each, Flow) and "run_log.begin(" not in inspect.getsource(each.fn):
+                without.append(each.name)
+
+    assert without == []
+
+
+def test_a_beginning_forgets_the_run_before_it() -> None:
+    run_log.begin(task="film")
+    run_log.about(version=3)
+    durations.get()["train"] = 1.0
+
+    run_log.begin(task="story")
+
+    assert run_log.knows("task")
+    assert not run_log.knows("version")
+    assert durations.get() == {}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from components.errors import SetupError, Stopped
-from flows import service_list, services
+from flows import places, service_list, services, station
 from flows.service_list import HOST
 from flows.services import Service
 
@@ -151,3 +152,108 @@ def test_a_process_is_known_when_the_clock_was_set(tmp_path: Path, monkeypatch: 
 
     assert psutil.Process().create_time() == pytest.approx(now + 3600), "planted"
     assert service_list.alive(tmp_path) == [(service_list.ITSELF, os.getpid())]
+
+
+SLEEPS = "import time; time.sleep(600)"
+DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); {SLEEPS}"
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Start a process in a session of its own; ready once it says something."""
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start(code: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+        made.append(process)
+        assert process.stdout is not None
+        if "print" in code:
+            process.stdout.readline()
+        return process
+
+    yield start
+    for process in made:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def listed(folder: Path, keeper: subprocess.Popen[bytes], **others: subprocess.Popen[bytes]) -> None:
+    """As if the keeper had started the others."""
+    service_list.note([(name, process.pid, None) for name, process in others.items()], folder)
+    said = json.loads((folder / service_list.LIST).read_text())
+    said[0] |= {"pid": keeper.pid, "began": service_list.began(keeper.pid)}
+    (folder / service_list.LIST).write_text(json.dumps(said))
+
+
+def ended(*processes: subprocess.Popen[bytes]) -> bool:
+    return all(service_list.began(process.pid) is None for process in processes)
+
+
+Started = Callable[[str], subprocess.Popen[bytes]]
+
+
+@pytest.mark.parametrize("code", [SLEEPS, DEAF])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_down_ends_all_of_it_whatever_state_it_is_in(
+    tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch, code: str, frozen: bool
+) -> None:
+    """One that hears no SIGTERM, and one that was stopped by Ctrl-Z, and the keeper as well as what it keeps."""
+    monkeypatch.setattr(service_list, "STOP_SECONDS", 0.5)
+    keeper, worker, server = started(code), started(code), started(SLEEPS)
+    listed(tmp_path, keeper, Worker=worker, Prefect=server)
+    for process in (keeper, worker) if frozen else ():
+        process.send_signal(signal.SIGSTOP)
+
+    assert service_list.stop_all(tmp_path) == ["Worker", "Prefect"]
+
+    assert ended(keeper, worker, server)
+    assert not (tmp_path / service_list.LIST).exists()
+
+
+def test_a_process_that_ends_between_two_looks_is_ended(
+    tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when it was looked for, and is not when it is asked how it does."""
+    monkeypatch.setattr(psutil, "pid_exists", lambda pid: True)
+    keeper, worker = started(SLEEPS), started(SLEEPS)
+    listed(tmp_path, keeper, Worker=worker)
+    for process in (keeper, worker):  # reaped as soon as it ends, as by a shell
+        threading.Thread(target=process.wait, daemon=True).start()
+
+    assert service_list.stop_all(tmp_path) == ["Worker"]
+
+    assert ended(keeper, worker)
+
+
+def test_what_cannot_be_ended_is_told_and_stays_on_the_list(
+    tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_list, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(os, "killpg", lambda pid, kind: None)
+    keeper, worker = started(SLEEPS), started(SLEEPS)
+    listed(tmp_path, keeper, Worker=worker)
+
+    with pytest.raises(SetupError, match=rf"Worker \(process {worker.pid}\) did not end within"):
+        service_list.stop_all(tmp_path)
+
+    assert service_list.alive(tmp_path) == [("Worker", worker.pid)]
+
+
+def test_what_was_kept_by_somebody_who_was_killed_is_ended_by_who_comes_next(
+    tmp_path: Path, started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keeper, worker = started(SLEEPS), started(SLEEPS)
+    folder = tmp_path / places.STATION
+    folder.mkdir(parents=True)
+    listed(folder, keeper, Worker=worker)
+
+    with pytest.raises(SetupError, match=rf"kept running already, by the process {keeper.pid} "):
+        station._folder(tmp_path)
+    keeper.kill()
+    keeper.wait()
+
+    assert station._folder(tmp_path) == folder
+    assert ended(worker)
+    assert "ended Worker" in capsys.readouterr().out
