@@ -20,6 +20,10 @@ from typing import Any
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
+from components import log_redaction
+from components.redaction import redact
+from flows.terminal import printable
+
 OURS = "preface"  # training and evaluation log below this name
 RUNS = ("prefect.flow_runs", "prefect.task_runs")
 ENDED = "Finished in state "
@@ -34,6 +38,7 @@ FIELDS = ("task", "fingerprint", "run", "version")
 def begin() -> None:
     """A run begins, and nothing is known of it; its records carry from now on what ``about`` says."""
     _about.set({})
+    log_redaction.install()
     logging.getLogger(OURS).setLevel(logging.INFO)
     plain = logging.getLogRecordFactory()
     if getattr(plain, "carries", False):
@@ -45,7 +50,7 @@ def begin() -> None:
             setattr(record, MARK + name, value)
         return record
 
-    carrying.carries = True  # type: ignore[attr-defined]
+    carrying.carries = carrying.redacts = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(carrying)
 
 
@@ -69,6 +74,7 @@ class OneLine(logging.Formatter):
         if message.startswith(ENDED):  # Completed('with words that the command itself says at the end')
             message = message.removeprefix(ENDED).partition("(")[0]
         when = time.strftime("%H:%M:%S", time.localtime(record.created))
+        message = printable(message)
         return f"{when}  {step or record.name.rpartition('.')[2]:24} {message}"
 
 
@@ -90,7 +96,7 @@ class JsonLine(logging.Formatter):
             if value := getattr(record, name, ""):
                 said[name] = str(value)
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
+            said["exception"] = record.exc_text or redact(self.formatException(record.exc_info))
         return json.dumps(said, ensure_ascii=False)
 
 

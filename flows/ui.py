@@ -7,11 +7,10 @@ For looking, on this machine alone. It starts no page for a store that a server 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 
-from components.errors import PrefaceError, SetupError
-from flows import places, services
+from components.errors import SetupError
+from flows import edge, places, services
 from flows.service_list import HOST
 from flows.services import Service
 from registry import schema
@@ -54,7 +53,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with edge.guarded(["make", "ui"]):
         main()
-    except PrefaceError as error:
-        sys.exit(f"error: {error}")

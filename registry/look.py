@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from components.errors import NotFound, RegistryError
+from components.errors import NotFound, RegistryError, told
 from registry.projection import settled
 from registry.protocol import Head, Stage, Store, Version
 from registry.releases import Release, effective
@@ -128,11 +128,11 @@ def current(store: Store, task: str, stage: Stage) -> Version | None:
 def find(store: Store, address: str) -> Version:
     """The version that ``TASK@7``, ``TASK@staging`` or ``TASK@production`` names."""
     task, _, which = address.partition("@")
-    if task and which.isdecimal():
+    if task and which.isascii() and which.isdecimal() and len(which) < 10:
         return store.version(task, int(which))
     stages: dict[str, Stage] = {"staging": "Staging", "production": "Production"}
     if not task or which not in stages:
-        raise RegistryError(f"{address!r} names no version; write TASK@NUMBER, TASK@staging or TASK@production")
+        raise RegistryError(f"{told(address)!r} names no version; write TASK@NUMBER, TASK@staging or TASK@production")
     version = current(store, task, stages[which])
     if version is None:
         raise NotFound(f"{task} has no version in {stages[which]}; see `preface status {task}`")
