@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from components.errors import NotFound, PrefaceError, RegistryError
 from flows import places, tables
-from flows.cli_options import Number, as_json_option, here
+from flows.cli_options import Number, as_json_option, here, prefect_home
 from flows.terminal import say
 
 if TYPE_CHECKING:
@@ -82,7 +80,7 @@ def drill(tasks: tuple[str, ...], rows: int, as_json: bool) -> None:
     if not chosen:
         tables.show([], as_json=as_json, empty="the registry has no task")
         return
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect itself makes the last folder alone
+    prefect_home()
     from flows import drill as flow
     from flows import run_log
 

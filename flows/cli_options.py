@@ -11,6 +11,7 @@ import click
 
 from components import params as params_file
 from components.redaction import redact
+from flows import places
 from flows.terminal import say
 from registry.here import Here
 
@@ -93,8 +94,8 @@ def here(root: Path) -> Here:
 
 
 def prefect_home() -> None:
-    """See that Prefect's folder is there: Prefect itself makes the last part of the path alone."""
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    """See that Prefect's folder is there, and its owner's alone where it is the project's."""
+    places.keep_private(Path(os.environ["PREFECT_HOME"]))
 
 
 def suggest(command: str) -> None:

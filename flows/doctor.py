@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from components import params
 from components.base_hash import require
 from components.errors import BaseMismatch, PrefaceError, SetupError
+from components.redaction import redact
 from registry import address
 
 GIB = 1 << 30
@@ -37,6 +38,11 @@ class Check:
     result: Literal["ok", "warn", "fail"]
     found: str
     mend: str = ""
+
+    def __post_init__(self) -> None:
+        """Addresses are part of what is found, and each may hold a password."""
+        object.__setattr__(self, "found", redact(self.found))
+        object.__setattr__(self, "mend", redact(self.mend))
 
 
 def examine(root: Path) -> Iterator[Check]:

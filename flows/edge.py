@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from components import log_redaction
-from components.errors import PrefaceError, told
+from components.errors import PrefaceError, Unforeseen, told
 from flows import collector, crash_report, terminal
 
 REFUSED, WRONG_USAGE, CRASHED = 1, 2, 70
@@ -52,6 +52,8 @@ def guarded(command: Sequence[str]) -> Iterator[None]:
     try:
         _refuse_bytes(command)
         yield
+    except Unforeseen as error:
+        _end(f"error: {crash_report.told_with_report(command, error)}", CRASHED)
     except PrefaceError as error:
         _end(f"error: {error}", REFUSED)
     except BrokenPipeError:

@@ -5,10 +5,11 @@ The root is the nearest folder upward that holds params.yaml. What a user has se
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from components.errors import ParamsError
+from components.errors import ParamsError, SetupError
 from flows import service_list
 
 # No hub is asked, no usage figures are sent, no pickle is read. HF_HUB_OFFLINE=0 before a command lets hf:// through.
@@ -24,7 +25,8 @@ SWITCHES = {
 }
 
 HEARTBEAT = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # seconds, Prefect's least
-STATION = Path(".preface") / "station"
+FOLDER = ".preface"  # everything of a project that is this machine's own
+STATION = Path(FOLDER) / "station"
 
 
 def find_root(start: Path) -> Path:
@@ -34,6 +36,31 @@ def find_root(start: Path) -> Path:
         if (folder / "params.yaml").is_file():
             return folder
     raise ParamsError(f"no params.yaml in {start} or any folder above it; run preface inside a project")
+
+
+def keep_private(prefect_home: Path) -> None:
+    """See that Prefect's folder is there; the project's own is for its owner alone, and so is the database in it.
+
+    The database holds what notification blocks know, and the key that they are encrypted with.
+
+    Raises:
+        SetupError: it cannot be made or written.
+    """
+    try:
+        prefect_home.mkdir(parents=True, exist_ok=True)
+        if prefect_home.parent.name == FOLDER:
+            prefect_home.chmod(0o700)
+            # SQLite takes an empty file for a new database, and gives its journals the database's own mode.
+            (prefect_home / "prefect.db").touch()
+            for file in prefect_home.glob("*.db*"):
+                file.chmod(0o600)
+        if not os.access(prefect_home, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(prefect_home))
+    except OSError as error:
+        raise SetupError(
+            f"Prefect's folder {prefect_home} cannot be written ({error.strerror}); let this user write it, or set"
+            " PREFECT_HOME to another"
+        ) from error
 
 
 def station_url(root: Path) -> str:

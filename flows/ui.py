@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from components.errors import SetupError
 from flows import edge, places, services
@@ -47,6 +48,7 @@ def main() -> None:
         raise SetupError(f"both stores have servers of their own; open {servers}")
     if not store.is_dir():
         raise SetupError(f"{store} does not exist: nothing has run here yet; try 'make demo' first")
+    places.keep_private(Path(os.environ["PREFECT_HOME"]))
     folder = store / "ui"
     folder.mkdir(exist_ok=True)
     services.serve(found, folder)

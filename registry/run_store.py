@@ -24,6 +24,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from components.errors import NotFound, StoreUnavailable
+from components.redaction import redact
 from registry import address, faults, records, schema
 from registry.protocol import Failure, Run
 from registry.releases import PREFIX
@@ -115,7 +116,7 @@ class RunStore:
         """Close a run as FINISHED, FAILED or KILLED; ``error`` is what it failed of."""
         with self._answering():
             if error:
-                self._client.set_tag(run_id, PREFIX + "error", error[:ERROR_LENGTH])
+                self._client.set_tag(run_id, PREFIX + "error", redact(error)[:ERROR_LENGTH])
             self._client.set_terminated(run_id, status)
 
     def tag_run(self, run_id: str, key: str, value: str) -> None:

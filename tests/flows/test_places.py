@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
+from os import umask
 from pathlib import Path
 
 import pytest
 
-from components.errors import ParamsError
+from components.errors import ParamsError, SetupError
 from flows import places
 
 
@@ -51,3 +53,30 @@ def test_what_the_user_set_wins(project: Path) -> None:
 
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://tracking.example"
     assert os.environ["HF_HUB_OFFLINE"] == "0"
+
+
+def test_prefects_database_of_ours_is_its_owners_alone(tmp_path: Path) -> None:
+    home = tmp_path / ".preface" / "prefect"
+    home.mkdir(parents=True)
+    for name in ("prefect.db", "prefect.db-wal", "prefect.db-shm"):
+        (home / name).touch(0o644)
+    old, home_of_another = umask(0o022), tmp_path / "prefect"
+    try:
+        places.keep_private(home)
+        places.keep_private(home_of_another)
+        places.keep_private(tmp_path / "new" / ".preface" / "prefect")
+    finally:
+        umask(old)
+
+    assert {stat.S_IMODE(file.stat().st_mode) for file in home.iterdir()} == {0o600}
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "new/.preface/prefect/prefect.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE(home_of_another.stat().st_mode) == 0o755  # whoever sets PREFECT_HOME says who reads it
+    assert not list(home_of_another.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".preface").touch()
+
+    with pytest.raises(SetupError, match=r"\.preface/prefect cannot be written \(Not a directory\)"):
+        places.keep_private(tmp_path / ".preface" / "prefect")
