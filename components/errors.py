@@ -21,7 +21,7 @@ A message names what was wrong, both values and the remedy, in one line: the com
     |   |-- NothingToRollBackTo  no earlier good version
     |   `-- StoreUnavailable     the tracking server or its artifact store: worth another try
     |-- SetupError               the installation lacks something; `preface doctor` says more
-    `-- Unforeseen               what nobody foresaw, exit 70: its words would have told a secret
+    `-- Unforeseen               what nobody foresaw, exit 70; stands for the error itself
 """
 
 from __future__ import annotations
@@ -111,7 +111,10 @@ class SetupError(PrefaceError):
 
 
 class Unforeseen(PrefaceError):
-    """Stands for an error that nobody foresaw, whose own words would have told a secret; that one is its cause."""
+    """Stands for an error that nobody foresaw and that cannot be raised as it is.
+
+    Its words would tell a secret, and it is the cause of this one; or it happened in another process.
+    """
 
 
 def without_secrets(error: Exception) -> Exception:

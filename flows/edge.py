@@ -53,7 +53,8 @@ def guarded(command: Sequence[str]) -> Iterator[None]:
         _refuse_bytes(command)
         yield
     except Unforeseen as error:
-        _end(f"error: {crash_report.told_with_report(command, error)}", CRASHED)
+        # Without a cause it tells of another process, and names the report of that.
+        _end(f"error: {crash_report.told_with_report(command, error) if error.__cause__ else error}", CRASHED)
     except PrefaceError as error:
         _end(f"error: {error}", REFUSED)
     except BrokenPipeError:

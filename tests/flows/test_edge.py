@@ -11,8 +11,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from components.errors import DataError, RegistryError, SourceUnavailable
-from flows import cli, edge, places
+from components.errors import DataError, RegistryError, SourceUnavailable, without_secrets
+from flows import cli, data_step, edge, places
 from registry import look
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +131,41 @@ class TestCrashes:
             guarded(KeyError("x"), capsys)
 
         assert len(list((project / ".preface" / "crashes").iterdir())) == 20
+
+    def test_an_error_whose_words_are_secret_keeps_its_cause(
+        self, project: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        secret = ValueError(f"https://bob:{SECRET}@host")
+        fault = without_secrets(secret)
+        fault.__cause__ = secret
+
+        status, said = guarded(fault, capsys)
+
+        (report,) = (project / ".preface" / "crashes").iterdir()
+        assert status == 70
+        assert "ValueError: https://***@host" in said
+        assert "ValueError: https://***@host" in report.read_text()
+        assert without_secrets(error := ValueError("plain")) is error
+
+    def test_a_stage_that_crashed_is_70_with_all_that_it_said(
+        self, project: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lines = [
+            "Running stage 'prepare@film':",
+            "Traceback (most recent call last):",
+            '  File "data.py", line 1, in main',
+            f"KeyError: 'https://bob:{SECRET}@host'",
+            "ERROR: failed to reproduce 'prepare@film': failed to run: python -m components.data film, exited with 1",
+        ]
+
+        status, said = guarded(data_step._fault(lines, "repro"), capsys)
+
+        (report,) = (project / ".preface" / "crashes").iterdir()
+        assert (status, said.count("\n")) == (70, 1)
+        assert "a stage of dvc repro crashed: KeyError: 'https://***@host'" in said
+        assert str(report) in said
+        assert "\n".join(lines[:3]) in report.read_text()
+        assert SECRET not in report.read_text()
 
 
 class TestOthers:
