@@ -38,6 +38,18 @@ def find_root(start: Path) -> Path:
     raise ParamsError(f"no params.yaml in {start} or any folder above it; run preface inside a project")
 
 
+def _require_writable(folder: Path) -> None:
+    """Fail where the tracking store cannot be made, and say so; SQLite only says that it cannot open a file."""
+    if (folder / "mlflow.db").exists():
+        return
+    place = folder if folder.exists() else folder.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise SetupError(
+            f"{place} is no folder that this user can write, and the project keeps its stores in {folder}; make it one,"
+            " or set MLFLOW_TRACKING_URI and PREFECT_HOME to other places"
+        )
+
+
 def keep_private(prefect_home: Path) -> None:
     """See that Prefect's folder is there; the project's own is for its owner alone, and so is the database in it.
 
@@ -73,8 +85,14 @@ def enter(start: Path | None = None) -> Path:
     """The root, with defaults put into the environment for whatever the user left unset.
 
     Called by a command before it imports mlflow, prefect or transformers: they read the environment when imported.
+
+    Raises:
+        ParamsError: there is no project here.
+        SetupError: the project is to keep its stores, and cannot.
     """
     root = find_root(start or Path.cwd())
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        _require_writable(root / FOLDER)
     stores = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / '.preface' / 'mlflow.db'}",
         "PREFECT_HOME": str(root / ".preface" / "prefect"),

@@ -75,6 +75,23 @@ def test_prefects_database_of_ours_is_its_owners_alone(tmp_path: Path) -> None:
     assert not list(home_of_another.iterdir())
 
 
+def test_a_project_that_cannot_keep_its_stores_is_told_before_one_is_opened(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(os.environ, "MLFLOW_TRACKING_URI", raising=False)
+    (project / ".preface").touch()
+
+    with pytest.raises(SetupError, match="is no folder that this user can write"):
+        places.enter(project)
+    (project / ".preface").unlink()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # a test's user may write anywhere
+    with pytest.raises(SetupError, match="make it one, or set MLFLOW_TRACKING_URI"):
+        places.enter(project)
+    os.environ["MLFLOW_TRACKING_URI"] = "http://tracking.example"
+
+    assert places.enter(project) == project
+
+
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / ".preface").touch()
 
