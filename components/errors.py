@@ -20,7 +20,8 @@ A message names what was wrong, both values and the remedy, in one line: the com
     |   |-- PromotionConflict    somebody else's promotion came first
     |   |-- NothingToRollBackTo  no earlier good version
     |   `-- StoreUnavailable     the tracking server or its artifact store: worth another try
-    `-- SetupError               the installation lacks something; `preface doctor` says more
+    |-- SetupError               the installation lacks something; `preface doctor` says more
+    `-- Unforeseen               what nobody foresaw, exit 70; stands for the error itself
 """
 
 from __future__ import annotations
@@ -107,6 +108,19 @@ class StoreUnavailable(RegistryError):
 
 class SetupError(PrefaceError):
     """The installation lacks something."""
+
+
+class Unforeseen(PrefaceError):
+    """Stands for an error that nobody foresaw and that cannot be raised as it is.
+
+    Its words would tell a secret, and it is the cause of this one; or it happened in another process.
+    """
+
+
+def without_secrets(error: Exception) -> Exception:
+    """The error itself, or if its words tell a secret, one to raise in its place."""
+    said = str(error)
+    return error if redact(said) == said else Unforeseen(f"{type(error).__name__}: {said}")
 
 
 def told(text: str) -> str:

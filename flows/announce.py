@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from http.client import HTTPException
 from typing import TYPE_CHECKING
 
+from components.redaction import redact
+
 if TYPE_CHECKING:
     from registry.lifecycle import Moved
 
@@ -52,14 +54,14 @@ def tell(event: str, task: str, payload: dict[str, str]) -> None:
         "occurred": datetime.now(UTC).isoformat(),
         "event": event,
         "resource": {"prefect.resource.id": RESOURCE + task, "prefect.resource.name": task},
-        "payload": {"task": task, **payload},
+        "payload": {"task": task} | {key: redact(said) for key, said in payload.items()},
     }
     try:
         request = urllib.request.Request(f"{url.rstrip('/')}/events", json.dumps([body]).encode(), _headers())
         with urllib.request.urlopen(request, timeout=SECONDS):
             pass
     except (OSError, ValueError, HTTPException) as error:
-        _log.warning("Prefect at %s was not told of %s of %s: %s", url, event, task, error)
+        _log.warning("Prefect at %s was not told of %s of %s: %s", redact(url), event, task, redact(str(error)))
 
 
 def _headers() -> dict[str, str]:

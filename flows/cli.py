@@ -1,19 +1,31 @@
-"""The command `preface`: the list of its commands, and the edge at which errors become exit statuses.
+"""The command `preface`: the list of its commands.
 
 Commands read the arguments, ask the house and show the answer; they decide nothing. They import what they need when
-they run, once the environment is set. Each returns what it did, for `preface demo`. Exit status: 0 done, 1 refused or
-failed (one line on stderr says why), 2 wrong usage.
+they run, once the environment is set. Each returns what it did, for `preface demo`. What they raise becomes one line
+and an exit status in ``edge.py``.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from components.errors import PrefaceError
-from flows import cli_check, cli_look, cli_make, cli_move, cli_run, collector
+from components.errors import told
+from flows import cli_check, cli_look, cli_make, cli_move, cli_run, edge
+
+
+@contextmanager
+def _printable_faults() -> Iterator[None]:
+    """What click says of wrong usage repeats what was typed, however long it is and whatever it holds."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = told(error.message)  # type: ignore[misc]  # there is no other place for it
+        raise
 
 
 class _InOrder(click.Group):
@@ -21,6 +33,14 @@ class _InOrder(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _printable_faults():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _printable_faults():
+            return super().invoke(ctx)
 
 
 @click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,12 +82,9 @@ for _command in (
 
 def main(arguments: list[str] | None = None) -> Any:
     """The entry of the console script."""
-    collector.spare()
-    try:
-        return preface.main(arguments, prog_name="preface")
-    except PrefaceError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    given = sys.argv[1:] if arguments is None else arguments
+    with edge.guarded(["preface", *given]):
+        return preface.main(given, prog_name="preface")
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from components.errors import NotFound, PrefaceError, RegistryError
 from flows import places, tables
-from flows.cli_options import as_json_option, here
+from flows.cli_options import Number, as_json_option, here, prefect_home
+from flows.terminal import say
 
 if TYPE_CHECKING:
     from flows.reproduction import Reproduction
@@ -55,14 +54,14 @@ def verify(tasks: tuple[str, ...], everything: bool, as_json: bool) -> None:
         tables.show_one({**counted, "breaks": breaks}, as_json=True)
     else:
         tables.show(breaks, empty="every chain holds")
-        click.echo(f"{versions} versions of {counted['tasks']} tasks walked, {len(breaks)} breaks")
+        say(f"{versions} versions of {counted['tasks']} tasks walked, {len(breaks)} breaks")
     if breaks:
         click.get_current_context().exit(1)
 
 
 @click.command()
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
-@click.option("--rows", type=click.IntRange(1), default=16, show_default=True, help="How many test rows to answer.")
+@click.option("--rows", type=Number(), default=16, show_default=True, help="How many test rows to answer.")
 @as_json_option
 def drill(tasks: tuple[str, ...], rows: int, as_json: bool) -> None:
     """Try the versions that a rollback of the tasks (all) would land on.
@@ -81,7 +80,7 @@ def drill(tasks: tuple[str, ...], rows: int, as_json: bool) -> None:
     if not chosen:
         tables.show([], as_json=as_json, empty="the registry has no task")
         return
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect itself makes the last folder alone
+    prefect_home()
     from flows import drill as flow
     from flows import run_log
 
@@ -114,7 +113,7 @@ def reproduce(address: str, as_json: bool) -> Reproduction:
     from flows import reproduce as again
     from flows.reproduction import rows
 
-    found = again.run(root, address, say=lambda line: click.echo(line, err=True))
+    found = again.run(root, address, say=lambda line: say(line, err=True))
     if as_json:
         tables.show_one({**found.model_dump(mode="json"), "holds": found.holds}, as_json=True)
     else:
@@ -122,7 +121,7 @@ def reproduce(address: str, as_json: bool) -> Reproduction:
     if not found.holds:
         raise PrefaceError(found.message)
     if not as_json:
-        click.echo(found.message)
+        say(found.message)
     return found
 
 

@@ -10,6 +10,7 @@ from components import params as params_file
 from components.errors import NotFound
 from flows import places, tables
 from flows.cli_options import as_json_option, here
+from flows.terminal import say
 
 
 @click.command()
@@ -93,7 +94,7 @@ def show(address: str, as_json: bool) -> None:
     record = views.version_record(version, evidence.decision(store, version))
     tables.show_one({**record, "chain": rows} if as_json else record, as_json=as_json)
     if not as_json:
-        click.echo()
+        say()
         tables.show(rows)
 
 
@@ -114,7 +115,7 @@ def predict(task: str, texts: tuple[str, ...], stage: str, as_json: bool) -> lis
 
     version, rows = answers.ask(f"{task}@{stage}", list(texts))
     if not as_json:
-        click.echo(f"{version.name}, {version.tag('method')} tuning, in {stage.capitalize()}")
+        say(f"{version.name}, {version.tag('method')} tuning, in {stage.capitalize()}")
         rows = [{**row, "text": tables.shortened(str(row["text"]), 60)} for row in rows]
     tables.show(rows, as_json=as_json)
     return [str(row["answer"]) for row in rows]

@@ -13,7 +13,8 @@ from components import params as params_file
 from components.errors import PrefaceError, PromotionRefused
 from components.params import MethodName
 from flows import places, tables
-from flows.cli_options import as_json_option, pool_option, prefect_home, suggest
+from flows.cli_options import Number, as_json_option, pool_option, prefect_home, suggest
+from flows.terminal import say
 
 if TYPE_CHECKING:
     from flows.fleet import Ended
@@ -34,11 +35,11 @@ def prepare(tasks: tuple[str, ...], as_json: bool) -> None:
     from components.data import read_report
     from flows import data_step, views
 
-    done = data_step.prepare(root, list(tasks) or None, say=lambda line: click.echo(line, err=True))
+    done = data_step.prepare(root, list(tasks) or None, say=lambda line: say(line, err=True))
     reports = [read_report(root / "data" / "prepared" / task) for task in done]
     for report in reports:
         for line in views.dialect_lines(report):
-            click.echo(line, err=True)
+            say(line, err=True)
     tables.show([views.data_row(report) for report in reports], as_json=as_json)
     if not as_json:
         suggest(f"preface retrain {next(iter(done))}")
@@ -52,7 +53,7 @@ def prepare(tasks: tuple[str, ...], as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every task, on whatever workers the pool has.")
 @click.option("--tasks", "pattern", help="With --all: only those whose name fits, as in 'shop-*'.")
 @pool_option
-@click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="Runs, where none is set up yet.")
+@click.option("--at-once", type=Number(1, 1000), default=1, show_default=True, help="Runs, where none is set up yet.")
 def retrain(
     task: str | None,
     method: MethodName | None,
@@ -143,7 +144,7 @@ def compare(task: str, arms: tuple[str, ...], as_json: bool) -> None:
     shown = flow.run(root, task, arms)
     tables.show(shown.rows, as_json=as_json)
     if not as_json:
-        click.echo(f"written to {shown.page.parent}")
+        say(f"written to {shown.page.parent}")
         suggest("make ui")
 
 
@@ -185,7 +186,7 @@ def _tell(outcome: Outcome) -> Outcome:
     tables.show(evidence.scores(store, store.version(task, version)))
     if outcome.refused:
         raise PromotionRefused(f"{outcome.message}; see `preface show {task}@{version}`")
-    click.echo(outcome.message)
+    say(outcome.message)
     then = {"Staged": f'promote {task} --reason "..."', "Passed": f'promote {task} --version {version} --reason "..."'}
     suggest(f"preface {then.get(outcome.result, f'status {task}')}")
     return outcome

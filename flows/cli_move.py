@@ -11,7 +11,8 @@ import click
 
 from components.errors import PrefaceError, RegistryError, StoreUnavailable
 from flows import announce, places, tables
-from flows.cli_options import Moment, as_json_option, declared_base, override_option, reason_option, suggest
+from flows.cli_options import Moment, Number, as_json_option, declared_base, override_option, reason_option, suggest
+from flows.terminal import say
 
 if TYPE_CHECKING:
     from registry.lifecycle import Moved
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("task")
-@click.option("--version", "number", type=click.IntRange(1), help="Another than the one in Staging.")
+@click.option("--version", "number", type=Number(), help="Another than the one in Staging.")
 @reason_option
 @override_option
 def promote(task: str, number: int | None, reason: str, override: bool) -> Moved:
@@ -39,7 +40,7 @@ def promote(task: str, number: int | None, reason: str, override: bool) -> Moved
 
 @click.command()
 @click.argument("task", required=False)
-@click.option("--to", type=click.IntRange(1), help="Another than the last good version.")
+@click.option("--to", type=Number(), help="Another than the last good version.")
 @reason_option
 @override_option
 @click.option("--all", "everything", is_flag=True, help="Every task that changed since --since.")
@@ -99,9 +100,9 @@ def _night(root: Path, since: datetime, reason: str, yes: bool) -> None:
             now = f"NOT rolled back, version {step.upon.version} is still in Production"
             if isinstance(came, StoreUnavailable):  # it may have happened before the answer was lost
                 now = f"NOT KNOWN whether rolled back from version {step.upon.version}; the same command finishes it"
-            click.echo(f"{step.task}: {now}: {came}")
+            say(f"{step.task}: {now}: {came}")
         else:
-            click.echo(f"{step.task}: version {came.version.number} is in Production (release {came.entry.number})")
+            say(f"{step.task}: version {came.version.number} is in Production (release {came.entry.number})")
             announce.moved(came)
     if failed:
         raise RegistryError(f"{failed} of {len(steps)} tasks were not rolled back; each says why above")
@@ -148,13 +149,13 @@ def reconcile(task: str, adopt: bool, restore: bool, reason: str, override: bool
 def _tell(moved: Moved, then: str) -> Moved:
     instead = f", in place of version {moved.previous}" if moved.previous else ""
     if moved.changed:
-        click.echo(f"{moved.version.name} is in Production{instead} (release {moved.entry.number})")
+        say(f"{moved.version.name} is in Production{instead} (release {moved.entry.number})")
         if moved.entry.override:
-            click.echo(f"OVERRIDDEN: {moved.entry.override}")
+            say(f"OVERRIDDEN: {moved.entry.override}")
         if moved.entry.drift:
-            click.echo(f"before: {moved.entry.drift}")
+            say(f"before: {moved.entry.drift}")
     else:
-        click.echo(f"{moved.version.name} was in Production already, since {moved.entry.when}; nothing to do")
+        say(f"{moved.version.name} was in Production already, since {moved.entry.when}; nothing to do")
     suggest(then)
     announce.moved(moved)  # last: whoever types waits for no server
     return moved

@@ -10,7 +10,12 @@ from typing import Any
 import click
 
 from components import params as params_file
+from components.redaction import redact
+from flows import places
+from flows.terminal import say
 from registry.here import Here
+
+LARGEST = 2**31 - 1  # of what MLflow's databases can number
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 override_option = click.option(
@@ -23,10 +28,29 @@ pool_option = click.option("--pool", default="preface", show_default=True, help=
 def _said(_context: click.Context, _option: click.Parameter, reason: str) -> str:
     if not reason.strip():
         raise click.BadParameter("say why; the history keeps it")
-    return reason
+    # Nobody can take a password out of the history again.
+    return redact(reason) if "://" in reason else reason
 
 
 reason_option = click.option("--reason", required=True, callback=_said, help="Why; the history keeps it.")
+
+
+class Number(click.ParamType[int]):
+    """A whole number between two bounds, in the digits 0 to 9: any other spelling is a slip or a trick."""
+
+    name = "number"
+
+    def __init__(self, least: int = 1, most: int = LARGEST) -> None:
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """``7``; 7 itself where it is a default."""
+        text = str(value)
+        # Python refuses to read more than 4300 digits, so a long text is never read at all.
+        legible = text.isascii() and text.isdecimal() and len(text) <= len(str(self.most))
+        if not legible or not self.least <= int(text) <= self.most:
+            self.fail(f"{text[:40]!r} is no whole number from {self.least} to {self.most}", param, ctx)
+        return int(text)
 
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -43,16 +67,16 @@ class Moment(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         now = datetime.now().astimezone()
-        if value[:-1].isdecimal() and value[-1] in _UNITS and len(value) < 6:
+        if value.isascii() and value[:-1].isdecimal() and value[-1] in _UNITS and len(value) < 6:
             return now - timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
         hour = ":" in value and "-" not in value
         try:
             moment = datetime.fromisoformat(f"{now.date()}T{value}" if hour else value)
-        except ValueError:
+            if hour and moment.astimezone() > now:  # who types 22:00 at four in the morning means last night
+                moment -= timedelta(days=1)
+            moment = moment.astimezone(UTC)
+        except (ValueError, OverflowError):  # the latter for the year 1 or 9999
             self.fail(f"{value!r} is no time; write 2026-11-23T22:00, 22:00 or 8h (ago)", param, ctx)
-        if hour and moment.astimezone() > now:  # who types 22:00 at four in the morning means last night
-            moment -= timedelta(days=1)
-        moment = moment.astimezone(UTC)
         if moment > now:
             self.fail(f"{value!r} is {moment.isoformat()}, in the future", param, ctx)
         return moment
@@ -70,10 +94,10 @@ def here(root: Path) -> Here:
 
 
 def prefect_home() -> None:
-    """See that Prefect's folder is there: Prefect itself makes the last part of the path alone."""
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    """See that Prefect's folder is there, and its owner's alone where it is the project's."""
+    places.keep_private(Path(os.environ["PREFECT_HOME"]))
 
 
 def suggest(command: str) -> None:
     """Say what one types next."""
-    click.echo(f"next: {command}")
+    say(f"next: {command}")

@@ -11,7 +11,7 @@ import click
 from components import params as params_file
 from components.errors import PrefaceError, SetupError
 from flows import places, tables
-from flows.cli_options import as_json_option, pool_option, prefect_home, suggest
+from flows.cli_options import Number, as_json_option, pool_option, prefect_home, suggest
 
 if TYPE_CHECKING:
     from flows.fleet import Ended
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--list", "only_list", is_flag=True, help="Show next run, last result and Production of each task.")
 @pool_option
-@click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="Runs at the same time.")
-@click.option("--port", type=click.IntRange(1, 65535), default=4200, show_default=True, help="Of Prefect's server.")
+@click.option("--at-once", type=Number(1, 1000), default=1, show_default=True, help="Runs at the same time.")
+@click.option("--port", type=Number(1, 65535), default=4200, show_default=True, help="Of Prefect's server.")
 @click.option("--pages", is_flag=True, help="MLflow's page too.")
 @as_json_option
 def schedule(only_list: bool, pool: str, at_once: int, port: int, pages: bool, as_json: bool) -> None:
@@ -78,7 +78,7 @@ def deploy(pool: str, as_json: bool) -> None:
 @click.option("--tasks", "pattern", default="*", show_default=True, help="Only those whose name fits.")
 @click.option("--reason", default="", help="With --undo: why; the history keeps it.")
 @pool_option
-@click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="Runs, where none is set up yet.")
+@click.option("--at-once", type=Number(1, 1000), default=1, show_default=True, help="Runs, where none is set up yet.")
 def rebase(base: str | None, undo: bool, pattern: str, reason: str, pool: str, at_once: int) -> None:
     """Bring every task to another base model, one by one.
 

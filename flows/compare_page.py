@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.evaluation import leading_metric
+from components.markdown import escaped, table
 from components.params import TaskParams
 
 if TYPE_CHECKING:
@@ -50,13 +51,11 @@ def page(name: str, task: TaskParams, arms: Sequence[Compared | Failed], facts: 
     """Markdown: what was compared under which circumstances, and the table."""
     from components.comparison import Compared
 
-    table, compared = rows(task, arms), [each for each in arms if isinstance(each, Compared)]
-    keys = list(table[0])
-    lines = [f"# {name}: ways to adapt the base, compared", ""]
-    lines += [f"- {key}: {value}" for key, value in facts.items()]
-    lines += ["", "| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
-    lines += ["| " + " | ".join(_cell(row[key]) for key in keys) + " |" for row in table]
-    told = [f"- {claim}" for claim in claims(task, compared)]
+    compared = [each for each in arms if isinstance(each, Compared)]
+    lines = [f"# {escaped(name)}: ways to adapt the base, compared", ""]
+    lines += [f"- {key}: {escaped(value)}" for key, value in facts.items()]
+    lines += ["", table(rows(task, arms))]
+    told = [f"- {escaped(claim)}" for claim in claims(task, compared)]
     if told:
         lines += ["", "What is said of these methods, looked at here:", "", *told]
     return "\n".join([*lines, "", "![trained numbers and score](compare.png)", ""])
@@ -111,11 +110,6 @@ def picture(task: TaskParams, compared: Sequence[Compared], to: Path) -> None:
     part = to.with_name(f".{to.name}")
     figure.savefig(part, dpi=120, format="png")
     part.replace(to)
-
-
-def _cell(value: object) -> str:
-    """A value as it may stand in a Markdown table."""
-    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _size(count: int) -> str:

@@ -6,6 +6,7 @@ written in dvc.yaml and components/; nothing of it is known here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -21,12 +22,15 @@ from filelock import FileLock, Timeout
 
 from components import errors, identity, object_store, params, sources
 from components.data import read_report
-from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable
+from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable, Unforeseen
 from components.own_folders import refuse_sources
 from components.params import Params, TaskParams
 from components.redaction import redact
-from flows import dvc_yaml
+from flows import crash_report, dvc_yaml
 
+# A stage of ours that crashed. DVC's own faults are told by their last lines.
+_TRACEBACK = "Traceback (most recent call last)"
+_RAISED = re.compile(r"[\w.]+(?:Error|Exception|Interrupt|Group|Warning)\b(?:: |$)")
 WAIT = 3600.0  # seconds that a preparation waits for the one before it
 # Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
 PATIENCE = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "3"}
@@ -233,6 +237,17 @@ def _run(root: Path, arguments: Sequence[str], say: Callable[[str], None]) -> tu
     return process.returncode, lines
 
 
+def _crashed(lines: Sequence[str], command: str) -> Unforeseen | None:
+    """The error of a stage of ours that ended in a traceback; all that was said is in a report."""
+    if command != "repro" or not any(line.startswith(_TRACEBACK) for line in lines):
+        return None
+    raised = next((line for line in reversed(lines) if _RAISED.match(line)), "no error named")
+    with contextlib.suppress(OSError):
+        report = crash_report.write([f"dvc {command}"], "\n".join(lines))
+        return Unforeseen(f"a stage of dvc {command} crashed: {errors.told(raised)}; report it with the file {report}")
+    return Unforeseen(f"a stage of dvc {command} crashed: {errors.told(raised)}")
+
+
 def _fault(lines: Sequence[str], command: str) -> PrefaceError:
     """The error of a failed stage, of the class that it names itself, or else what DVC said of its own trouble.
 
@@ -252,5 +267,7 @@ def _fault(lines: Sequence[str], command: str) -> PrefaceError:
         return SourceUnavailable(
             f"dvc {command} failed, the remote does not answer: {said}; check AWS_ENDPOINT_URL and try again"
         )
+    if crashed := _crashed(lines, command):
+        return crashed
     last = [line for line in lines if line not in own][-1:]  # of a traceback, what was raised
     return DataError(f"dvc {command} failed: {'; '.join([*last, *own]) or 'it said nothing'}")

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from components.errors import PrefaceError, RegistryError, StoreUnavailable
 from flows import tables
+from flows.terminal import say
 
 if TYPE_CHECKING:
     from components.examples import Example
@@ -38,8 +37,8 @@ class Story:
     def tell(self, why: str, *arguments: str) -> Any:
         """Say why, run one command as if it had been typed, and keep its time. None if the registry refused it."""
         line = " ".join(["preface", *map(_quoted, arguments)])
-        click.secho(f"\n# {why}", bold=True)
-        click.echo(f"$ {line}")
+        say(f"\n# {why}", bold=True)
+        say(f"$ {line}")
         start, result = time.perf_counter(), None
         try:
             result = self.command(list(arguments))
@@ -47,11 +46,11 @@ class Story:
         except RegistryError as error:
             if isinstance(error, StoreUnavailable):
                 raise
-            click.echo(f"error: {error}")
+            say(f"error: {error}")
             ending = "refused"
             self.refused += 1
         seconds = time.perf_counter() - start
-        click.echo(f"({seconds:.1f} s)")
+        say(f"({seconds:.1f} s)")
         shown = tables.shortened(line, SHORT // 2)
         self.steps.append({"step": shown, "seconds": f"{seconds:.1f}", "ending": ending})
         return result
@@ -69,23 +68,23 @@ def play(root: Path, tasks: Sequence[str], command: Command) -> None:
         before = story.refused
         fresh = _is_fresh(task)
         if not fresh:
-            click.echo(f"{task} has a history already: steps that were taken before are refused or leave things alone.")
+            say(f"{task} has a history already: steps that were taken before are refused or leave things alone.")
         _life(story, root, task)
         unexpected += (story.refused - before) if fresh else 0
-    click.secho(f"\n# All of it took {time.perf_counter() - start:.0f} s", bold=True)
+    say(f"\n# All of it took {time.perf_counter() - start:.0f} s", bold=True)
     tables.show(story.steps)
     if unexpected:
         raise PrefaceError(
             f"{unexpected} step(s) were refused although the demonstration began from nothing; see above"
         )
-    click.echo("\nWhat to type next:")
+    say("\nWhat to type next:")
     for line, why in (
         (f"preface show {tasks[0]}@production", "all that is recorded of the version that answers"),
         (f"preface history {tasks[0]}", "who put what into Production, when and why"),
         ("preface status", "every task at a glance"),
         ("make ui", "runs, metrics, versions and gate reports in the browser"),
     ):
-        click.echo(f"  {line:44} {why}")
+        say(f"  {line:44} {why}")
 
 
 def _life(story: Story, root: Path, task: str) -> None:
@@ -109,7 +108,7 @@ def _life(story: Story, root: Path, task: str) -> None:
     story.tell(
         "Ask whatever is in Production; these rows were in no training", "predict", task, *(r.text for r in rows)
     )
-    click.echo("their own labels: " + ", ".join(row.target for row in rows))
+    say("their own labels: " + ", ".join(row.target for row in rows))
     story.tell("Nothing of this is forgotten", "history", task)
 
 

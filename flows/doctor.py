@@ -40,6 +40,11 @@ class Check:
     found: str
     mend: str = ""
 
+    def __post_init__(self) -> None:
+        """Addresses are part of what is found, and each may hold a password."""
+        object.__setattr__(self, "found", redact(self.found))
+        object.__setattr__(self, "mend", redact(self.mend))
+
 
 def examine(root: Path) -> Iterator[Check]:
     """Every check, in the order in which things depend on one another."""

@@ -11,6 +11,7 @@ import os
 import runpy
 from pathlib import Path
 
+from components import log_redaction
 from components.errors import ParamsError
 from flows import collector, places
 
@@ -38,6 +39,7 @@ def prepare() -> Path:
 def main() -> None:
     """Run the flow run that Prefect's variables name."""
     collector.spare()
+    log_redaction.install()
     prepare()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from components.evaluation import Scored
 from components.gates import Decision
+from components.markdown import table
 
 if TYPE_CHECKING:
     from components.report import Report  # it brings torch
@@ -30,9 +30,9 @@ def gate_markdown(report: Report, decision: Decision) -> str:
     return (
         f"# {report.task}: gate {verdict}\n\n{report.method} tuning, {len(report.targets)} rows of the {report.split} "
         f"split, data `{report.data_hash[:12]}`, base `{report.base_hash[:12]}`.{_starts(report)}\n\n"
-        f"{_table(rules)}\n\n"
+        f"{table(rules, ours=[''])}\n\n"
         f"Lead: the candidate's mean score a row minus the other's, 95 % paired bootstrap interval.\n\n"
-        f"{_table(report_rows(report))}\n"
+        f"{table(report_rows(report))}\n"
     )
 
 
@@ -49,14 +49,3 @@ def _row(name: str, scored: Scored) -> dict[str, str]:
     lead = f"{scored.lead[0]:+.3f} to {scored.lead[1]:+.3f}" if scored.lead else ""
     metrics = {metric: f"{value:.4f}" for metric, value in scored.metrics.items()}
     return {"contestant": name, **metrics, "lead over it": lead, "chosen on validation": scored.choice}
-
-
-def _table(rows: Sequence[dict[str, str]]) -> str:
-    head = list(rows[0]) if rows else []
-    lines = [head, ["---"] * len(head), *([_cell(row[key]) for key in head] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """On one line, and without the sign that ends a cell: a written prompt may hold either."""
-    return " ".join(text.replace("|", "\\|").split())

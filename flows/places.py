@@ -5,6 +5,7 @@ The root is the nearest folder upward that holds params.yaml. What a user has se
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -25,7 +26,8 @@ SWITCHES = {
 # Seconds, Prefect's least: a run that is silent for long is taken for dead (rescue.py), whichever server it is on. A
 # fleet brings its server after this was read, so it is set whether or not there is one yet.
 HEARTBEAT = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-STATION = Path(".preface") / "station"
+FOLDER = ".preface"  # everything of a project that is this machine's own
+STATION = Path(FOLDER) / "station"
 
 
 def find_root(start: Path) -> Path:
@@ -35,6 +37,43 @@ def find_root(start: Path) -> Path:
         if (folder / "params.yaml").is_file():
             return folder
     raise ParamsError(f"no params.yaml in {start} or any folder above it; run preface inside a project")
+
+
+def _require_writable(folder: Path) -> None:
+    """Fail where the tracking store cannot be made, and say so; SQLite only says that it cannot open a file."""
+    if (folder / "mlflow.db").exists():
+        return
+    place = folder if folder.exists() else folder.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise SetupError(
+            f"{place} is no folder that this user can write, and the project keeps its stores in {folder}; make it one,"
+            " or set MLFLOW_TRACKING_URI and PREFECT_HOME to other places"
+        )
+
+
+def keep_private(prefect_home: Path) -> None:
+    """See that Prefect's folder is there; the project's own is for its owner alone, and so is the database in it.
+
+    The database holds what notification blocks know, and the key that they are encrypted with.
+
+    Raises:
+        SetupError: it cannot be made or written.
+    """
+    try:
+        prefect_home.mkdir(parents=True, exist_ok=True)
+        if prefect_home.parent.name == FOLDER:
+            prefect_home.chmod(0o700)
+            # SQLite takes an empty file for a new database, and gives its journals the database's own mode.
+            (prefect_home / "prefect.db").touch()
+            for file in prefect_home.glob("*.db*"):
+                file.chmod(0o600)
+        if not os.access(prefect_home, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(prefect_home))
+    except OSError as error:
+        raise SetupError(
+            f"Prefect's folder {prefect_home} cannot be written ({error.strerror}); let this user write it, or set"
+            " PREFECT_HOME to another"
+        ) from error
 
 
 def station_url(root: Path) -> str:
@@ -50,7 +89,8 @@ def enter(start: Path | None = None) -> Path:
 
     Raises:
         ParamsError: there is no project here.
-        SetupError: the environment names a proxy that cannot be one.
+        SetupError: the environment names a proxy that cannot be one, the project's path cannot stand in an address, or
+            the project is to keep its stores and cannot.
     """
     root = find_root(start or Path.cwd())
     if "?" in str(root) or not str(root).isprintable():
@@ -58,6 +98,8 @@ def enter(start: Path | None = None) -> Path:
             f"the project lies in {str(root)!r}: no database's address can name a folder with '?' or a sign that"
             " does not print; rename it"
         )
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        _require_writable(root / FOLDER)
     stores = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / '.preface' / 'mlflow.db'}",
         "PREFECT_HOME": str(root / ".preface" / "prefect"),

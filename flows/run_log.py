@@ -20,7 +20,10 @@ from typing import Any
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
+from components import log_redaction
+from components.redaction import redact
 from flows.step import durations
+from flows.terminal import printable
 
 OURS = "preface"  # training and evaluation log below this name
 RUNS = ("prefect.flow_runs", "prefect.task_runs")
@@ -37,6 +40,7 @@ def begin(**known: object) -> None:
     durations.set({})
     _about.set({})
     about(**known)
+    log_redaction.install()
     logging.getLogger(OURS).setLevel(logging.INFO)
     plain = logging.getLogRecordFactory()
     if getattr(plain, "carries", False):
@@ -48,7 +52,7 @@ def begin(**known: object) -> None:
             setattr(record, MARK + name, value)
         return record
 
-    carrying.carries = True  # type: ignore[attr-defined]
+    carrying.carries = carrying.redacts = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(carrying)
 
 
@@ -72,6 +76,7 @@ class OneLine(logging.Formatter):
         if message.startswith(ENDED):  # Completed('with words that the command itself says at the end')
             message = message.removeprefix(ENDED).partition("(")[0]
         when = time.strftime("%H:%M:%S", time.localtime(record.created))
+        message = printable(message)
         return f"{when}  {step or record.name.rpartition('.')[2]:24} {message}"
 
 
@@ -93,7 +98,7 @@ class JsonLine(logging.Formatter):
             if value := getattr(record, name, ""):
                 said[name] = str(value)
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
+            said["exception"] = record.exc_text or redact(self.formatException(record.exc_info))
         return json.dumps(said, ensure_ascii=False)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from components.errors import SourceUnavailable, StoreUnavailable
+from components.errors import SourceUnavailable, StoreUnavailable, without_secrets
 
 # What the steps of the run in this context took, in seconds by name; a step that was tried again counts whole.
 durations: ContextVar[dict[str, float]] = ContextVar("durations")
@@ -31,7 +31,10 @@ def _network_fault(_task: object, _run: object, state: Any) -> bool:
 
 
 def step(name: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """A task that is tried once; how long it took is kept in ``durations``."""
+    """A task that is tried once; how long it took is kept in ``durations``.
+
+    What it raises ends in Prefect's states, events and notifications, and so it has lost its secrets before.
+    """
 
     def made(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
@@ -39,6 +42,10 @@ def step(name: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
             began = time.monotonic()
             try:
                 return body(*args, **kwargs)
+            except Exception as error:
+                if (shown := without_secrets(error)) is error:
+                    raise
+                raise shown from error
             finally:
                 spent = durations.get({})
                 spent[name] = spent.get(name, 0.0) + time.monotonic() - began

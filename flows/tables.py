@@ -1,8 +1,11 @@
-"""Rows as a table for people or as JSON for programs. Knows nothing of what the rows say."""
+"""Rows as a table for people or as JSON for programs. Knows nothing of what the rows say.
+
+People's tables hold printable text alone; programs get each value exactly as it is."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 
 import click
@@ -10,6 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from flows.terminal import printable, say
 
 Row = Mapping[str, object]
 NOTHING = "-"
@@ -22,9 +27,9 @@ def show(rows: Sequence[Row], *, as_json: bool = False, empty: str = "nothing he
     People are spared columns that say nothing in any row.
     """
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
+        _print_json(rows)
     elif not rows:
-        click.echo(empty)
+        say(empty)
     else:
         keys = [key for key in rows[0] if any(_cell(row.get(key)) != NOTHING for row in rows)]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
@@ -40,7 +45,7 @@ def show(rows: Sequence[Row], *, as_json: bool = False, empty: str = "nothing he
 def show_one(record: Row, *, as_json: bool = False) -> None:
     """Print one record, a line for each key."""
     if as_json:
-        click.echo(json.dumps(record, indent=2, ensure_ascii=False, default=str))
+        _print_json(record)
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
@@ -54,6 +59,16 @@ def shortened(text: str, length: int) -> str:
     """A text on one line of at most so many characters, cut where it is longer."""
     line = " ".join(text.split())
     return line if len(line) <= length else f"{line[: length - 4].rstrip()} ..."
+
+
+def _print_json(value: object) -> None:
+    """Exactly what it is; in ASCII where the output's encoding lacks a character, or the text is half a pair."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, default=str)
+    click.echo(text)
 
 
 def _print(table: Table) -> None:
@@ -73,5 +88,5 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     if isinstance(value, dict):
-        return "\n".join(f"{key} {_cell(entry)}" for key, entry in value.items()) or NOTHING
-    return str(value)
+        return "\n".join(f"{printable(str(key))} {_cell(entry)}" for key, entry in value.items()) or NOTHING
+    return printable(str(value))

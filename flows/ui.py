@@ -7,11 +7,11 @@ For looking, on this machine alone. It starts no page for a store that a server 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
+from pathlib import Path
 
-from components.errors import PrefaceError, SetupError
-from flows import places, services
+from components.errors import SetupError
+from flows import edge, places, services
 from flows.service_list import HOST
 from flows.services import Service
 from registry import schema
@@ -48,13 +48,12 @@ def main() -> None:
         raise SetupError(f"both stores have servers of their own; open {servers}")
     if not store.is_dir():
         raise SetupError(f"{store} does not exist: nothing has run here yet; try 'make demo' first")
+    places.keep_private(Path(os.environ["PREFECT_HOME"]))
     folder = store / "ui"
     folder.mkdir(exist_ok=True)
     services.serve(found, folder)
 
 
 if __name__ == "__main__":
-    try:
+    with edge.guarded(["make", "ui"]):
         main()
-    except PrefaceError as error:
-        sys.exit(f"error: {error}")

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from components.errors import PrefaceError, SetupError
-from flows import places, service_list, services, ui
+from components.errors import SetupError
+from flows import edge, places, service_list, services, ui
 
 SECONDS = 240.0
 
@@ -76,7 +76,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with edge.guarded(["make", *sys.argv[1:]]):
         main()
-    except PrefaceError as error:
-        sys.exit(f"error: {error}")

@@ -13,6 +13,7 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 from components.base_hash import BaseHash
 from components.fingerprint import recorded_fingerprint
 from components.machine import Machine
+from components.markdown import code, escaped
 from components.params import Count, MethodName, Record, Sha256
 
 PEFT_VERSION = "0.21.2"  # whose layout this is; tests/registry/test_artifact_peft.py holds it to that
@@ -186,7 +187,9 @@ def card(draft: Draft) -> str:
     """A model card in the hub's form: front matter for machines, then what a person asks first."""
     kind = {"prompt": "soft prompt (prompt tuning)", "prefix": "key/value prefix (prefix tuning)"}[draft.method]
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(draft.metrics.items()))
-    labels = ", ".join(f"{label} (asked as {word!r})" for label, word in (draft.labels or {}).items())
+    labels = ", ".join(
+        f"{escaped(label)} (asked as {code(repr(word))})" for label, word in (draft.labels or {}).items()
+    )
     return f"""---
 library_name: peft
 pipeline_tag: text-generation
@@ -199,7 +202,7 @@ tags: [preface, {draft.method}-tuning, {draft.kind}]
 A {kind} of {draft.virtual_tokens} virtual tokens for the frozen base model {draft.base.name}.
 It runs on that base alone: base hash `{draft.base.hash}`.
 
-- Input, through the template: `{json.dumps(draft.template, ensure_ascii=False)}`
+- Input, through the template: {code(json.dumps(draft.template, ensure_ascii=False))}
 - {f"Labels: {labels}" if labels else f"Answers with free text, at most {draft.max_new_tokens} tokens"}
 - Texts longer than {draft.max_tokens} tokens are cut at the end.
 - Prepared data `{draft.data.hash}`, seed {draft.seed}, fingerprint `{draft.fingerprint}`

@@ -129,7 +129,7 @@ class RunStore:
         """Close a run as FINISHED, FAILED or KILLED; ``error`` is what it failed of."""
         with self._answering():
             if error:
-                self._client.set_tag(run_id, PREFIX + "error", error[:ERROR_LENGTH])
+                self._client.set_tag(run_id, PREFIX + "error", redact(error)[:ERROR_LENGTH])
             self._client.set_terminated(run_id, status)
 
     def tag_run(self, run_id: str, key: str, value: str) -> None:

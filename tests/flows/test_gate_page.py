@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from markdown_it import MarkdownIt
 
 from components.evaluation import Scored
 from components.gates import decide
@@ -100,6 +101,14 @@ def test_a_refusal_shows_which_rules_refused(found: Report, refusing: list[str])
     assert markdown.startswith("# mood: gate REFUSED\n")
     rules, _ = tables(markdown)
     assert [row[2] for row in rules[2:] if row[0] == "**no**"] == refusing
+
+
+@pytest.mark.parametrize("choice", ["<script>alert(1)</script>", "[x](javascript:alert(1))", "![x](//e/p)", "`a` *b*"])
+def test_a_written_prompt_is_neither_html_nor_markdown(choice: str) -> None:
+    inline = [mark.type for token in MarkdownIt("gfm-like", {"linkify": False}).parse(page(report(choice=choice)))
+              for mark in token.children or ()]  # fmt: skip
+
+    assert not {"html_inline", "link_open", "image", "em_open"} & set(inline)
 
 
 @pytest.mark.parametrize("choice", ["Bad | good?", "Task: mood.\nAnswer:\n", "a\r\n\n|b"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
+from os import umask
 from pathlib import Path
 
 import pytest
 
-from components.errors import ParamsError
+from components.errors import ParamsError, SetupError
 from flows import places
 
 
@@ -69,3 +71,47 @@ def test_this_machine_is_asked_past_the_proxy(project: Path) -> None:
     places.enter(project)
 
     assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "corp.example,127.0.0.1,localhost,::1"
+
+
+def test_prefects_database_of_ours_is_its_owners_alone(tmp_path: Path) -> None:
+    home = tmp_path / ".preface" / "prefect"
+    home.mkdir(parents=True)
+    for name in ("prefect.db", "prefect.db-wal", "prefect.db-shm"):
+        (home / name).touch(0o644)
+    old, home_of_another = umask(0o022), tmp_path / "prefect"
+    try:
+        places.keep_private(home)
+        places.keep_private(home_of_another)
+        places.keep_private(tmp_path / "new" / ".preface" / "prefect")
+    finally:
+        umask(old)
+
+    assert {stat.S_IMODE(file.stat().st_mode) for file in home.iterdir()} == {0o600}
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "new/.preface/prefect/prefect.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE(home_of_another.stat().st_mode) == 0o755  # whoever sets PREFECT_HOME says who reads it
+    assert not list(home_of_another.iterdir())
+
+
+def test_a_project_that_cannot_keep_its_stores_is_told_before_one_is_opened(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(os.environ, "MLFLOW_TRACKING_URI", raising=False)
+    (project / ".preface").touch()
+
+    with pytest.raises(SetupError, match="is no folder that this user can write"):
+        places.enter(project)
+    (project / ".preface").unlink()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # a test's user may write anywhere
+    with pytest.raises(SetupError, match="make it one, or set MLFLOW_TRACKING_URI"):
+        places.enter(project)
+    os.environ["MLFLOW_TRACKING_URI"] = "http://tracking.example"
+
+    assert places.enter(project) == project
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".preface").touch()
+
+    with pytest.raises(SetupError, match=r"\.preface/prefect cannot be written \(Not a directory\)"):
+        places.keep_private(tmp_path / ".preface" / "prefect")
