@@ -70,7 +70,7 @@ class _Lines:
             if self._old_mac:
                 self._text.seek(0)
                 return self._text.readlines(_BLOCK)
-        rest = []
+        rest: list[str] = []
         while block and not (rest[-1] if rest else block).endswith("\n") and (more := self._text.readline()):
             rest.append(more)
         return list(io.StringIO("".join([block, *rest]), newline="\n"))
