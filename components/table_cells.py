@@ -14,7 +14,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 from components.dialect import Dialect, shown
 
@@ -26,13 +26,8 @@ _CSV_LIMIT = threading.Lock()
 IsRow = Callable[[list[str]], bool]  # whether cells look like those of a row
 
 
-class Cells(NamedTuple):
-    """One row: the line it starts on, how many lines it spans, and its cells or its fault."""
-
-    line: int
-    lines: int
-    cells: list[str]
-    fault: str | None = None
+# One row: the line it starts on, how many lines it spans, its cells, and its fault.
+Cells = tuple[int, int, list[str], str | None]
 
 
 class NeverClosed(Exception):
@@ -133,15 +128,16 @@ class TableCells:
         self._lines.start = start = self.line + 1
         while True:
             try:
-                for cells in self._reader:
-                    end = self._before + self._reader.line_num
+                reader, before, lines = self._reader, self._before, self._lines  # looked up once, not at each row
+                for cells in reader:
+                    end = before + reader.line_num
                     if end == start and len(cells) == width:
-                        yield Cells(start, 1, cells)
+                        yield start, 1, cells, None
                     elif not cells or (end == start and self._is_blank(start)):
                         self.other_lines += 1
                     else:
                         yield from self._unusual(start, end, cells, width, is_row if doubt else None)
-                    self._lines.start = start = end + 1
+                    lines.start = start = end + 1
                 return
             except csv.Error as error:
                 read = self._huge(start) if "field larger" in str(error) else str(error)
@@ -176,7 +172,7 @@ class TableCells:
             said = f"1 cell (split at {sign})" if len(cells) == 1 else f"{len(cells)} cells"
             fault = f"{said} where there are {width} columns"
             fault += f"; a quote makes one row of lines {start} to {end}" if end > start else ""
-        yield Cells(start, end + 1 - start, [] if fault else cells, fault)
+        yield start, end + 1 - start, [] if fault else cells, fault
 
     def _swallowed(self, start: int, end: int, is_row: IsRow) -> bool:
         """Whether a cell of several lines is rows between two stray quotes: then its first and last line, which hold
@@ -195,9 +191,9 @@ class TableCells:
         """Each line as a row with a fault."""
         if end > start:
             why = f"lines {start} to {end} are lost: {why}"
-        yield Cells(start, 1, [], why)
+        yield start, 1, [], why
         for line in range(start + 1, end + 1):
-            yield Cells(line, 1, [], f"lost to the quote that opens on line {start}")
+            yield line, 1, [], f"lost to the quote that opens on line {start}"
 
     def _told(self, fault: str, start: int, line: int) -> str:
         if fault.startswith("new-line character"):

@@ -142,9 +142,9 @@ def _trial(sample: _Sample, dialect: Dialect, data: DataParams) -> _Trial:
     try:
         columns = columns_of(cells, data)
         found = all(columns.count(column) == 1 for column in (data.text, data.target))
-        for row in cells.rows(len(columns), is_row_of(columns, data), doubt=True):
-            good += row.lines if row.fault is None and len(columns) > 1 else 0
-            bad += row.fault is not None
+        for _, lines, _, fault in cells.rows(len(columns), is_row_of(columns, data), doubt=True):
+            good += lines if fault is None and len(columns) > 1 else 0
+            bad += fault is not None
     except NeverClosed:
         # At the end of a sample that is cut, a cell may well be open.
         bad += 0 if sample.cut else max(sample.text.count("\n") + 1 - good - bad, 1)

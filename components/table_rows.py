@@ -37,12 +37,12 @@ def table_rows(text: TextIO, name: str, data: DataParams) -> Iterator[Row]:
         _require_columns(columns, text, name, data, table.dialect.delimiter)
         at_text, at_target = columns.index(data.text), columns.index(data.target)
         # What is declared is obeyed: then a cell of many lines is one, whatever they look like.
-        for row in cells.rows(len(columns), is_row_of(columns, data), doubt=data.quoting is None):
-            where = f"{name}:{row.line}"
-            if row.fault is not None:
-                yield Row(where, fault=row.fault, lines=row.lines)
+        rows = cells.rows(len(columns), is_row_of(columns, data), doubt=data.quoting is None)
+        for line, lines, found, fault in rows:
+            if fault is None:
+                yield Row(f"{name}:{line}", _value(found[at_text]), _value(found[at_target]), None, lines)
             else:
-                yield Row(where, _value(row.cells[at_text]), _value(row.cells[at_target]), lines=row.lines)
+                yield Row(f"{name}:{line}", fault=fault, lines=lines)
     except NeverClosed as error:
         raise DataError(
             f'{name}:{error.line}: a quote opens here and is never closed; write a quote inside a cell as "", or where'
@@ -59,6 +59,8 @@ def _require_columns(columns: list[str], text: TextIO, name: str, data: DataPara
     try:
         require_columns(name, columns, data)
     except DataError as error:
+        if not columns:
+            raise DataError(f"{error}; it holds no line but blank ones") from error
         other = other_delimiter(text, data)
         if other is not None and other != delimiter:
             raise DataError(

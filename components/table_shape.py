@@ -17,7 +17,7 @@ def columns_of(cells: TableCells, data: DataParams) -> list[str]:
     if data.columns is not None:
         return data.columns
     header = cells.header()
-    return header.cells if header is not None else []
+    return header[2] if header is not None else []
 
 
 def is_row_of(columns: Sequence[str], data: DataParams) -> IsRow:

@@ -119,6 +119,11 @@ def test_all_faults_are_told_at_once_with_key_path_and_near_miss(load: Load) -> 
         assert f"  {expected}" in lines
 
 
+@pytest.mark.parametrize(("written", "meant"), [("tab", "\t"), ("\\t", "\t"), ("\t", "\t"), (";", ";"), (None, None)])
+def test_a_separator_is_one_character_however_a_tab_is_written(load: Load, written: object, meant: str | None) -> None:
+    assert load(put("tasks.mood.data.delimiter", written)).task("mood").data.delimiter == meant
+
+
 def test_a_misspelt_key_inside_a_list_is_told_with_its_place(load: Load) -> None:
     rules = [{"metric": "accuracy", "direction": "higher", "treshold": 0.8}]
     with pytest.raises(ParamsError, match=r"tasks\.mood\.gate\.0\.treshold: unknown key, did you mean 'threshold'\?"):
@@ -147,6 +152,10 @@ def test_a_misspelt_key_inside_a_list_is_told_with_its_place(load: Load) -> None
         ),
         ("tasks.mood.data.ranges", {"bad": [10**400, None], "good": [1, 2]}, "a number of 401 characters"),
         ("tasks.mood.data.columns", "text", "columns: Input should be a valid list"),
+        ("tasks.mood.data.delimiter", "", "'' is not one character that can part cells; write"),
+        ("tasks.mood.data.delimiter", "::", "'::' is not one character that can part cells"),
+        ("tasks.mood.data.delimiter", '"', "is not one character that can part cells"),
+        ("tasks.mood.data.quoting", "double", "quoting: Input should be 'doubled', 'backslash' or 'none'"),
         ("tasks.mood.data.encoding", "uft-8", "Python has no text encoding 'uft-8'"),
         ("tasks.mood.data.encoding", "hex", "Python has no text encoding 'hex'"),
         ("tasks.mood.data.split", {"train": 0.8}, "train + validation + test is 1.1; it must be 1"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from components.errors import DataError
 from components.params import DataParams
-from components.rows import Row, read_rows
+from components.rows import Row, read_rows, table_dialects
 
 
 def data(**settings: Any) -> DataParams:
@@ -167,3 +167,14 @@ def test_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name in ("b.csv", "a.csv"):
         (tmp_path / name).write_text(f"text,target\n{name},x\n", encoding="utf-8")
     assert [row.where for row in read_rows(tmp_path, data())] == ["a.csv:2", "b.csv:2"]
+
+
+def test_the_dialects_of_a_folder_of_tables_are_told_with_their_files(tmp_path: Path) -> None:
+    for name, sign in (("a.csv", ","), ("b.csv", ";"), ("c.csv", ",")):
+        (tmp_path / name).write_text(f"text{sign}target\none{sign}x\n", encoding="utf-8")
+    found = table_dialects(tmp_path, data())
+    assert [(entry["first"], entry["files"], entry["dialect"][:13]) for entry in found] == [
+        ("a.csv", 2, 'separator ","'),
+        ("b.csv", 1, 'separator ";"'),
+    ]
+    assert table_dialects(tmp_path, data(format="jsonl")) == []

@@ -174,6 +174,12 @@ def test_a_file_of_one_column_is_told_as_such() -> None:
         read("text\none\ntwo\n")
 
 
+@pytest.mark.parametrize("text", ["", "\n\n", "sep=;\n"])
+def test_a_file_without_a_header_is_told_as_such(text: str) -> None:
+    with pytest.raises(DataError, match=r"no column 'text'; it has \[\].*it holds no line but blank ones"):
+        read(text)
+
+
 def test_a_backslash_before_a_quote_is_read_as_mysql_means_it() -> None:
     text = '"text","label"\n' + '"plain","good"\n' * 10 + '"only 5\\"","bad"\n"C:\\\\dir, C:\\new","good"\n\\N,"good"\n'
     assert dialect(text) == (",", "backslash")
@@ -260,7 +266,7 @@ def check_accounts(text: str, **given: Any) -> None:
     except DataError:
         return
     assert header is not None
-    taken = list(range(1, header.line + header.lines))  # whatever stands before the header is blank, or sep=
+    taken = list(range(1, header[0] + header[1]))  # whatever stands before the header is blank, or sep=
     for row in rows:
         first = int(row.where.partition(":")[2])
         assert first > taken[-1]
