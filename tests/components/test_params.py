@@ -178,6 +178,12 @@ def test_a_misspelt_key_inside_a_list_is_told_with_its_place(load: Load) -> None
         ("tasks.mood.gate", [], "gate: List should have at least 1 item"),
         ("tasks.mood.gate", [{"metric": "accuracy", "direction": "higher"}], "exactly one of threshold and beats"),
         ("tasks.mood.gate", [{"metric": "accuracy", "direction": "up", "threshold": 1}], "gate.0.direction: "),
+        (
+            "tasks.mood.data.labels",
+            ["é", "e\u0301"],
+            "two labels look the same and differ in their bytes: '\\xe9' and 'e",
+        ),
+        ("tasks.mood.data.ignore", [""], "ignore.0: String should have at least 1 char"),
         ("tasks", ["mood"], "tasks: Input should be a valid dictionary"),
         ("tasks.mood", None, "tasks.mood: Input should be a valid dictionary or instance of TaskParams (it is None)"),
     ],
