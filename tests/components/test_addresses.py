@@ -75,7 +75,7 @@ tasks:
 """
     )
     with pytest.raises(
-        ParamsError, match=rf"  {key}\.(tiny|film\.data): source: the \w+:// address holds a user"
+        ParamsError, match=rf"  {key}\.(tiny|film\.data)\.source: the \w+:// address holds a user"
     ) as raised:
         load(tmp_path / "params.yaml")
     assert "planted" not in str(raised.value)

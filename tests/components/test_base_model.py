@@ -16,7 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from components import base_model, params
+from components import base_model, identity, params
 from components.base_hash import hash_base
 from components.base_model import bases_folder, load, materialise, pick_dtype
 from components.base_support import KVShape
@@ -125,6 +125,10 @@ def test_the_stage_makes_a_base_of_params_yaml(folder: Path, tmp_path: Path) -> 
         command = [sys.executable, "-m", "components.base_model", name]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
+    note = tmp_path / identity.FOLDER / "bases" / "tiny.json"
+    identity.write(note, identity.of_base(pinned(folder)) | {"hash": "0" * 64})
+    assert "tiny.json says of hash what params.yaml said before; run `preface prepare`" in stage("tiny").stderr
+    identity.write(note, identity.of_base(pinned(folder)))
     assert stage("tiny").returncode == 0
     assert hash_base(tmp_path / "bases" / "tiny").value == bases["tiny"]["hash"]
     refused = stage("huge")
