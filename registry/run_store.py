@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 
 from components.errors import NotFound, RegistryError, StoreUnavailable, told
 from components.redaction import redact
-from registry import address, faults, plain_file, records, schema, tracking_uri
+from registry import address, faults, plain_file, records, schema
 from registry.protocol import Failure, Run
 from registry.releases import PREFIX
 
@@ -49,7 +49,7 @@ class RunStore:
     def __init__(self, uri: str | None = None, stages: bool | None = None) -> None:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
-        self.uri = tracking_uri.check(uri or mlflow.get_tracking_uri())
+        self.uri = uri or mlflow.get_tracking_uri()
         schema.ensure(self.uri)
         with self._answering():
             mlflow.set_tracking_uri(self.uri)

@@ -15,7 +15,7 @@ from pathlib import Path
 import sqlalchemy
 from filelock import FileLock
 
-from registry import address, faults
+from registry import address, faults, tracking_uri
 
 
 def ensure(uri: str) -> None:
@@ -24,8 +24,9 @@ def ensure(uri: str) -> None:
     Raises:
         StoreUnavailable: the database does not answer.
         RegistryError: it refuses whoever asks.
-        SetupError: its driver is not installed.
+        SetupError: its driver is not installed, or no store can be at such an address.
     """
+    tracking_uri.check(uri)
     # Said once and better by the exception: MLflow would print a traceback first, and its schema's every step.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with faults.answering(uri, "that"):
