@@ -124,7 +124,7 @@ def test_no_secret_is_said_or_written(
         film=source(f"{good}?{signed}", sha256=hashlib.sha256(csv).hexdigest()),
         refused=source(f"{refused}?{signed}"),
         bucket=source("s3://reviews/film.csv"),
-        hub=source("hf://somebody/films/film.csv"),
+        hub=source(f"hf://somebody/films@{40 * 'a'}/film.csv"),
         package=source("pypi://films==1.0/film.csv", sha256="0" * 64),
     )
 
