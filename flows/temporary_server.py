@@ -39,14 +39,14 @@ def at_hand(root: Path) -> Iterator[None]:
     Raises:
         SetupError: it does not start.
     """
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
     if PREFECT_API_URL.value():
         yield
         return
     if root not in _started:
         _started[root] = _start(root)
-    with temporary_settings({PREFECT_API_URL: _started[root]}):
+    with temporary_settings({PREFECT_API_URL: _started[root], PREFECT_UI_URL: ""}):  # it has no page to name
         yield
 
 

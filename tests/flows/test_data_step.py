@@ -354,6 +354,50 @@ def test_of_many_tasks_each_has_its_own_fault_out_of_one_preparation(
     assert started == ["repro"], "DVC was asked once, for all"
 
 
+SAID_BY_DVC = """\
+Stage 'base@tiny' didn't change, skipping
+Running stage 'fetch@bad1':
+> python -m components.sources bad1
+SourceError: bad1: nowhere.csv is not there
+WARNING: failed to run: python -m components.sources bad1, exited with 1
+Running stage 'fetch@bad2':
+> python -m components.sources bad2
+Updating lock file 'dvc.lock'
+Running stage 'prepare@bad2':
+> python -m components.data bad2
+DataError: bad2: nothing is left for train; add rows
+WARNING: failed to run: python -m components.data bad2, exited with 1
+Running stage 'prepare@good':
+> python -m components.data good
+Updating lock file 'dvc.lock'
+ERROR: failed to reproduce stages: 'fetch@bad1' and 'prepare@bad2'
+"""
+
+
+def test_each_task_s_fault_is_read_off_what_dvc_said_of_all() -> None:
+    tasks: Any = {name: SimpleNamespace(base="tiny") for name in ("bad1", "bad2", "good")}
+
+    found = data_step._faults(SAID_BY_DVC.splitlines(), tasks)
+
+    assert {task: (type(fault), str(fault)) for task, fault in found.items()} == {
+        "bad1": (SourceError, "bad1: nowhere.csv is not there"),
+        "bad2": (DataError, "bad2: nothing is left for train; add rows"),
+    }
+
+
+def test_a_base_that_fails_fails_every_task_on_it() -> None:
+    lines = [
+        "Running stage 'base@tiny':",
+        "BaseMismatch: base tiny is not as pinned",
+        "ERROR: failed to reproduce stages: 'base@tiny'",
+    ]
+    tasks: Any = {"film": SimpleNamespace(base="tiny"), "news": SimpleNamespace(base="other")}
+
+    assert {task: str(fault) for task, fault in data_step._faults(lines, tasks).items()} == {
+        "film": "base tiny is not as pinned"
+    }
+
+
 def test_where_dvc_itself_fails_every_task_has_its_words() -> None:
     lines = ["ERROR: Lock file 'dvc.lock' is corrupted"]
     tasks: Any = {"film": SimpleNamespace(base="tiny"), "news": SimpleNamespace(base="tiny")}

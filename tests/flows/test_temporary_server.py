@@ -26,6 +26,8 @@ with temporary_server.at_hand(Path.cwd()):
     from prefect.client.orchestration import get_client
     with get_client(sync_client=True) as client:
         client.read_flows()
+    from prefect.utilities.urls import url_for
+    assert url_for("flow-run", "11111111-1111-4111-8111-111111111111") is None, "it has no page"
     print("asked", flush=True)
     if sys.argv[1:] == ["waits"]:
         time.sleep(600)
