@@ -141,9 +141,22 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, run: Any, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)  # the report, behind the examples
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DataError, match=r"film: no space is left .* make room, then run `preface prepare film`"):
         prepare("film", params(max_tokens=4), tmp_path / "raw", tmp_path / "tokenizer.json", 64, tmp_path / "prepared")
     assert read_examples(tmp_path / "prepared") == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_disk_that_fills_while_rows_are_spilled_leaves_nothing(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "Error writing bytes to file")
+
+    monkeypatch.setattr("components.spill.Spill._write", full)
+    with pytest.raises(DataError, match="film: no space is left"):
+        run(ROWS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "tokenizer.json"]
 
 
 def test_a_row_changed_behind_the_report_is_noticed(tmp_path: Path, run: Any) -> None:
