@@ -80,6 +80,13 @@ def test_the_order_of_the_rows_does_not_count(pairs: list[Any], random: Any) -> 
     assert [[e.id for e in of[0][split]] for split in SPLITS] == [[e.id for e in of[1][split]] for split in SPLITS]
 
 
+@given(PAIRS, st.integers(1, 3), st.integers(2, 40))
+def test_into_how_many_files_the_rows_are_spilled_does_not_count(pairs: list[Any], max_tokens: int, parts: int) -> None:
+    limited = data(max_tokens=max_tokens, limit={"train": 2})
+    one, many = (examples(rows(*pairs), limited, TOKENIZER, count) for count in (1, parts))
+    assert one == many
+
+
 @given(st.text())
 def test_normalising_twice_is_normalising_once(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
