@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +201,27 @@ def test_a_configuration_without_a_context_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(BaseError, match="names neither max_position_embeddings nor n_positions"):
         context_of(tmp_path / "config.json")
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from components.data import prepare
+from tests.components.test_data import params
+room, count = Path(sys.argv[1]), int(sys.argv[2])
+(room / "raw").mkdir(parents=True)
+with (room / "raw" / "rows.csv").open("w") as file:
+    file.write("text,target\\n")
+    file.writelines(f"{n} {'word ' * 60},{('neg', 'pos')[n % 2]}\\n" for n in range(count))
+prepare("film", params(max_tokens=64), room / "raw", Path(sys.argv[3]), 64, room / "prepared")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, tokenizer_file: Path) -> None:
+    peaks = []
+    for count in (150_000, 600_000):  # 45 and 180 MB: as a list, 135 MB of texts alone would come on top
+        asked = [sys.executable, "-c", GROWTH, str(tmp_path / str(count)), str(count), str(tokenizer_file)]
+        peaks.append(int(subprocess.run(asked, check=True, capture_output=True, text=True).stdout) / 1024)
+    assert peaks[1] - peaks[0] < 100
