@@ -1,39 +1,42 @@
 """Prepared data of a task: a Parquet file of examples beside a report of what became of every row.
 
-Decides whether the rows make a data set that can be trained and tested on. The same inputs give the same bytes. Where
-the rows came from, and what is trained on them, is not known here.
+Decides whether the rows make a data set that can be trained and tested on. The same inputs give the same bytes, and the
+memory that it takes does not grow with the rows. Where they came from, and what is trained on them, is not known here.
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import json
+import signal
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer
 
 from components import identity
 from components.data_files import data_files
 from components.errors import BaseError, DataError, PrefaceError
 from components.examples import Example as Example
-from components.examples import Tally, examples
+from components.examples import Made, made
 from components.folders import whole_folder
 from components.lost_rows import refuse_contradictions, where_rows_went
 from components.own_folders import refuse_sources
-from components.params import SPLITS, DataParams, Split, TaskParams, load
+from components.params import SPLITS, Split, TaskParams, load
+from components.prepared import ContentHash, Summary, quantiles, write_examples
 from components.rows import read_rows, table_dialects
-from components.template import Template, ids_of, read_tokenizer
+from components.selection import kept
+from components.spill import parts_for
+from components.tally import Tally
+from components.template import Template, read_tokenizer
 
 EXAMPLES_FILE = "examples.parquet"
 REPORT_FILE = "data_report.json"
-NAMED = 20  # how many dropped rows of each kind the report names
+SPILL = "spill"  # beside the new files in the room that whole_folder makes and removes
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ def prepare(task: str, params: TaskParams, raw: Path, tokenizer_file: Path, cont
     """Write the folder ``to``, ``examples.parquet`` and ``data_report.json``, and return the report.
 
     Raises:
-        DataError: the rows do not make a data set that can be trained and tested on; nothing is written then.
+        DataError: the rows do not make a data set that can be trained and tested on, or the disk is full; nothing is
+            written then.
     """
     data = params.data
     if data.max_tokens > context:
@@ -63,48 +67,66 @@ def prepare(task: str, params: TaskParams, raw: Path, tokenizer_file: Path, cont
     template = Template(params.template, data.labels, data.max_tokens)
     template.label_ids(tokenizer)
     template.refuse_joined(tokenizer)
-    splits, tally = examples(read_rows(raw, data), data, tokenizer)
-    _check_bad_rows(task, tally, data.max_bad_rows)
-    dropped = {why: (len(rows), rows[:NAMED]) for why, rows in tally.dropped.items()}
-    refuse_contradictions(task, tally.read, dropped, data, tally.truncated)
-    _check_splits(task, splits, data.labels, where_rows_went(tally.read, dropped, data, tally.truncated))
-    report = _report(task, splits, tally, tokenizer, data)
-    report["files"] = data_files(raw, data).report()
-    report["dialects"] = table_dialects(raw, data)
-    _write(splits, report, to)
+    tally = Tally()
+    summary = Summary(data.labels, tokenizer)
+    try:
+        with whole_folder(to) as new:
+            rows = _enough_good(task, made(read_rows(raw, data), data, tokenizer, tally), tally, data.max_bad_rows)
+            parts = parts_for(sum(file.stat().st_size for file in raw.rglob("*") if file.is_file()))
+            room = new.with_name(SPILL)
+            room.mkdir()
+            write_examples(new / EXAMPLES_FILE, summary.counting(kept(rows, data, tally, room, parts)))
+            refuse_contradictions(task, tally, data)
+            _check_splits(task, summary, data.labels, where_rows_went(tally, data))
+            report = _report(task, summary, tally)
+            report["files"] = data_files(raw, data).report()
+            report["dialects"] = table_dialects(raw, data)
+            said = json.dumps(report, indent=2, ensure_ascii=False)
+            (new / REPORT_FILE).write_text(said + "\n", encoding="utf-8")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(
+            f"{task}: no space is left where {to} is written, which for a time takes about three times the room of"
+            f" {raw}; nothing was changed: make room, then run `preface prepare {task}`"
+        ) from error
     return report
+
+
+def _enough_good(task: str, rows: Iterator[Made], tally: Tally, allowed: float) -> Iterator[Made]:
+    """The rows; DataError behind the last of them where too many were bad."""
+    yield from rows
+    _check_bad_rows(task, tally, allowed)
 
 
 def _check_bad_rows(task: str, tally: Tally, allowed: float) -> None:
     bad = tally.dropped["bad"]
-    if bad and len(bad) > allowed * tally.read:
+    if bad.rows and bad.rows > allowed * tally.read:
         # Where most rows are bad, the settings or the file are wrong; a higher limit would leave little to train on.
-        remedy = "raise" if len(bad) <= tally.read / 2 else "the settings that read them so; do not raise"
-        first = "; ".join(bad[:3]) + ("; ..." if len(bad) > 3 else "")
+        remedy = "raise" if bad.rows <= tally.read / 2 else "the settings that read them so; do not raise"
+        first = "; ".join(bad.first[:3]) + ("; ..." if bad.rows > 3 else "")
         raise DataError(
-            f"{task}: {len(bad)} of {tally.read} rows are bad, which is {len(bad) / tally.read:.2%} where max_bad_rows"
+            f"{task}: {bad.rows} of {tally.read} rows are bad, which is {bad.rows / tally.read:.2%} where max_bad_rows"
             f" allows {allowed:.2%}: {first}. Mend them, or {remedy} tasks.{task}.data.max_bad_rows"
         )
 
 
-def _check_splits(
-    task: str, splits: Mapping[Split, Sequence[Example]], labels: Mapping[str, str] | None, went: str
-) -> None:
-    sizes = ", ".join(f"{split} {len(found)}" for split, found in splits.items())
-    empty = [split for split, found in splits.items() if not found]
+def _check_splits(task: str, summary: Summary, labels: Mapping[str, str] | None, went: str) -> None:
+    sizes = ", ".join(f"{split} {summary.rows[split]}" for split in SPLITS)
+    empty = [split for split in SPLITS if not summary.rows[split]]
     if empty:
         raise DataError(
             f"{task}: nothing is left for {', '.join(empty)} ({sizes}){went}; add rows,"
             f" or change tasks.{task}.data.split"
         )
-    for split, found in splits.items():
-        present = {example.target for example in found}
+    for split, found in summary.labels.items():
+        present = set(found)
         if labels is not None and len(present) == 1:
             raise DataError(
                 f"{task}: every row of the {split} split ({sizes}) is {present.pop()!r}, and the labels are"
                 f" {sorted(labels)}; add rows of the other labels, or change tasks.{task}.data.split"
             )
-    unseen = set(labels or ()) - {example.target for example in splits["train"]}
+    unseen = set(labels or ()) - set(summary.labels["train"])
     if unseen:
         raise DataError(
             f"{task}: the train split ({sizes}) has no row of {sorted(unseen)}{went}; add some, or take the label out"
@@ -112,60 +134,23 @@ def _check_splits(
         )
 
 
-def _report(
-    task: str, splits: Mapping[Split, Sequence[Example]], tally: Tally, tokenizer: Tokenizer, data: DataParams
-) -> dict[str, Any]:
-    everything = [example for found in splits.values() for example in found]
-    targets = {split: Counter(example.target for example in found) for split, found in splits.items()}
+def _report(task: str, summary: Summary, tally: Tally) -> dict[str, Any]:
     report: dict[str, Any] = {
         "task": task,
         "rows_read": tally.read,
-        "rows_kept": len(everything),
-        "dropped": {why: {"rows": len(rows), "first": rows[:NAMED]} for why, rows in tally.dropped.items()},
-        "splits": {split: {"rows": len(found)} for split, found in splits.items()},
-        "text_tokens": _quantiles(len(ids_of(tokenizer, example.text)) for example in everything),
+        "rows_kept": summary.rows.total(),
+        "dropped": {why: {"rows": dropped.rows, "first": dropped.first} for why, dropped in tally.dropped.items()},
+        "splits": {split: {"rows": summary.rows[split]} for split in SPLITS},
+        "text_tokens": quantiles(summary.text_tokens),
         "rows_truncated": tally.truncated,
-        "content_hash": _content_hash(splits),
+        "content_hash": summary.content.hexdigest(),
     }
-    if data.labels is None:
-        report["target_tokens"] = _quantiles(len(ids_of(tokenizer, example.target)) for example in everything)
+    if summary.named is None:
+        report["target_tokens"] = quantiles(summary.target_tokens)
     else:
-        for split, counted in targets.items():
-            report["splits"][split]["labels"] = {label: counted[label] for label in data.labels}
+        for split, counted in summary.labels.items():
+            report["splits"][split]["labels"] = {label: counted[label] for label in summary.named}
     return report
-
-
-def _quantiles(lengths: Iterable[int]) -> dict[str, int]:
-    ordered = sorted(lengths)
-    shares = {"min": 0.0, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-    return {name: ordered[round(share * (len(ordered) - 1))] for name, share in shares.items()}
-
-
-def _records(splits: Mapping[Split, Sequence[Example]]) -> Iterator[dict[str, str]]:
-    for split in SPLITS:
-        for example in splits[split]:
-            yield {"id": example.id, "text": example.text, "target": example.target, "split": split}
-
-
-def _content_hash(splits: Mapping[Split, Sequence[Example]]) -> str:
-    """sha256 over the rows themselves, so that neither Parquet's version nor its metadata counts."""
-    digest = hashlib.sha256()
-    for record in _records(splits):
-        digest.update(json.dumps(list(record.values()), ensure_ascii=False).encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _write(splits: Mapping[Split, Sequence[Example]], report: Mapping[str, Any], to: Path) -> None:
-    """Both files at once, or neither."""
-    import datasets  # half a second, and reading prepared data does without it
-
-    datasets.disable_progress_bars()
-    columns = {name: datasets.Value("string") for name in ("id", "text", "target", "split")}
-    table = datasets.Dataset.from_list(list(_records(splits)), features=datasets.Features(columns))
-    with whole_folder(to) as new:
-        table.to_parquet(new / EXAMPLES_FILE)
-        said = json.dumps(report, indent=2, ensure_ascii=False)
-        (new / REPORT_FILE).write_text(said + "\n", encoding="utf-8")
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -194,7 +179,11 @@ def read_examples(folder: Path) -> Examples:
         raise DataError(
             f"{folder / EXAMPLES_FILE} cannot be read ({error}); delete it and run `preface prepare {folder.name}`"
         ) from error
-    found = _content_hash(splits)
+    content = ContentHash()
+    for split in SPLITS:
+        for example in splits[split]:
+            content.add(example, split)
+    found = content.hexdigest()
     if found != expected:
         raise DataError(
             f"{folder} holds rows of hash {found} where its report says {expected}; delete the folder and"
@@ -217,6 +206,8 @@ def context_of(config_file: Path) -> int:
 
 def main(task: str) -> None:
     """The DVC stage prepare@TASK, run in the project's root."""
+    # Told to end, it takes its temporary files along.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         declared, to = load(Path("params.yaml")), Path("data/prepared", task)
         params = declared.task(task)

@@ -1,24 +1,27 @@
-"""Rows become examples: checked, truncated, freed of duplicates, and split by their own text.
+"""Rows become examples: checked, truncated, and given the id that says their split.
 
 A row's split follows from a hash of its normalised text, so one text never lands in two splits and adding rows moves
-none. Nothing is written here, and whether there are enough good rows is not decided here.
+none. Rows are taken as they come and none is held for long; which of several alike stays is not decided here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
 from components.errors import DataError
-from components.params import SPLITS, DataParams, Split, SplitParams
+from components.params import DataParams, Split, SplitParams
 from components.rows import Row
-from components.template import truncate
+from components.tally import Tally
+from components.template import truncate_all
 from components.values import answer_of, number_of, text_of
+
+BATCH_ROWS, BATCH_CHARACTERS = 4096, 1_000_000  # tokenised in one call: an encoding weighs a hundred times its text
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,6 @@ class Example:
     target: str
 
 
-Placed = tuple[str, Example]  # where its row stands, and the example
-
-
-@dataclass
-class Tally:
-    """What became of the rows that did not become examples: for each reason, where they stand."""
-
-    read: int = 0
-    truncated: int = 0
-    dropped: dict[str, list[str]] = field(
-        default_factory=lambda: {r: [] for r in ("bad", "out_of_range", "conflicting", "duplicate", "over_limit")}
-    )
-
-
 def normalise(text: str) -> str:
     """What makes two texts the same: compatibility forms, letter case and white space do not count."""
     folded = unicodedata.normalize("NFKC", text).casefold()
@@ -52,74 +41,88 @@ def normalise(text: str) -> str:
 
 def id_of(text: str) -> str:
     """16 hexadecimal digits out of the sha256 of the normalised text."""
-    return hashlib.sha256(normalise(text).encode()).hexdigest()[:16]
+    return _digest(text)[:16]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(normalise(text).encode()).hexdigest()
 
 
 def split_of(text: str, shares: SplitParams) -> Split:
     """The split of a text, decided by the text alone."""
-    return _split_of_id(id_of(text), shares)
+    return split_of_id(id_of(text), shares)
 
 
-def _split_of_id(id_: str, shares: SplitParams) -> Split:
-    """The id's first half says the split; its second half, independent of it, says who goes when there is a limit."""
+def split_of_id(id_: str, shares: SplitParams) -> Split:
+    """The split of an id: a larger id is never in an earlier split.
+
+    The id's first half says the split; its second half, independent of it, says who goes when there is a limit.
+    """
     place = int(id_[:8], 16) / 2**32
     if place < shares.train:
         return "train"
     return "validation" if place < shares.train + shares.validation else "test"
 
 
-def examples(rows: Iterable[Row], data: DataParams, tokenizer: Tokenizer) -> tuple[dict[Split, list[Example]], Tally]:
-    """Examples by split, each in the order of the ids, and the tally of what was dropped."""
-    tally = Tally()
-    alike: dict[str, list[Placed]] = defaultdict(list)
+class Made(NamedTuple):
+    """An example with what decides whether it stays: its row's number and place, and ``key``, one for each text."""
+
+    number: int
+    where: str
+    key: str
+    id: str
+    text: str
+    target: str
+    tokens: int
+
+
+def made(rows: Iterable[Row], data: DataParams, tokenizer: Tokenizer, tally: Tally) -> Iterator[Made]:
+    """Examples in the order of their rows, the same text as often as it is there; the tally says what was dropped."""
+    waiting: list[tuple[int, str, str, str]] = []
+    weight = 0
     for row in rows:
         tally.read += 1
         try:
-            made = _example(row, data, tokenizer, tally)
+            whole, target = _whole(row, data), _target(row.target, data)
         except DataError as fault:
-            tally.dropped["bad"].append(f"{row.where}: {fault}")
+            tally.dropped["bad"].add(f"{row.where}: {fault}", tally.read)
             continue
-        if made is None:
-            tally.dropped["out_of_range"].append(row.where)
-        else:
-            # What is left after truncation must differ too, or one text would be trained on and tested on.
-            alike[normalise(made.text)].append((row.where, made))
-
-    kept: dict[Split, list[Placed]] = {split: [] for split in SPLITS}
-    for group in alike.values():
-        if len({example.target for _, example in group}) > 1:
-            tally.dropped["conflicting"] += [where for where, _ in group]
+        if target is None:
+            tally.dropped["out_of_range"].add(row.where, tally.read)
             continue
-        tally.dropped["duplicate"] += [where for where, _ in group[1:]]
-        kept[_split_of_id(group[0][1].id, data.split)].append(group[0])
-    return {split: _limited(placed, getattr(data.limit, split), tally) for split, placed in kept.items()}, tally
+        waiting.append((tally.read, row.where, whole, target))
+        weight += len(whole)
+        if len(waiting) == BATCH_ROWS or weight >= BATCH_CHARACTERS:
+            yield from _cut(waiting, data, tokenizer, tally)
+            waiting, weight = [], 0
+    yield from _cut(waiting, data, tokenizer, tally)
 
 
-def _limited(placed: list[Placed], limit: int | None, tally: Tally) -> list[Example]:
-    """At most ``limit`` examples, the same ones whatever the order of the rows; in the order of the ids."""
-    ranked = sorted(placed, key=lambda pair: (pair[1].id[8:], pair[1].id))
-    over = len(ranked) if limit is None else limit
-    tally.dropped["over_limit"] += [where for where, _ in ranked[over:]]
-    return sorted((example for _, example in ranked[:over]), key=lambda example: example.id)
+def _cut(
+    waiting: Sequence[tuple[int, str, str, str]], data: DataParams, tokenizer: Tokenizer, tally: Tally
+) -> Iterator[Made]:
+    cuts = truncate_all(tokenizer, [whole for _, _, whole, _ in waiting], data.max_tokens)
+    for (number, where, whole, target), (text, cut, tokens) in zip(waiting, cuts, strict=True):
+        if not text:
+            fault = f"{where}: the first character of {data.text!r} alone is over max_tokens {data.max_tokens}"
+            tally.dropped["bad"].add(fault, number)
+            continue
+        tally.truncated += cut
+        # The id is that of the whole text: its split is then the same whatever base's tokenizer truncates it.
+        id_ = _digest(whole)
+        # What is left after truncation must differ too, or one text would be trained on and tested on.
+        yield Made(number, where, (_digest(text) if cut else id_)[:32], id_[:16], text, target, tokens)
 
 
-def _example(row: Row, data: DataParams, tokenizer: Tokenizer, tally: Tally) -> Example | None:
-    """The row's example; None where its number lies in none of the ranges; DataError where it is a bad row."""
+def _whole(row: Row, data: DataParams) -> str:
+    """The row's text before it is truncated; DataError where it is a bad row."""
     if row.fault is not None:
         raise DataError(row.fault)
     whole = _string(row.text, data.text, data)
     if data.first_lines is not None:
         lines = [line.strip() for line in whole.splitlines() if line.strip()]
         whole = "\n".join(lines[: data.first_lines])
-    target = _target(row.target, data)
-    if target is None:
-        return None
-    text, cut = truncate(tokenizer, whole, data.max_tokens)
-    if not text:
-        raise DataError(f"the first character of {data.text!r} alone is over max_tokens {data.max_tokens}")
-    tally.truncated += cut
-    # The id is that of the whole text: its split is then the same whatever base's tokenizer truncates it.
-    return Example(id_of(whole), text, target)
+    return whole
 
 
 def _target(value: object, data: DataParams) -> str | None:

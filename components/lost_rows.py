@@ -5,33 +5,30 @@ Decides alone whether so many rows contradict each other that the file is not of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from components.errors import DataError
 from components.params import DataParams
+from components.tally import Dropped, Tally
 
-Dropped = Mapping[str, tuple[int, Sequence[str]]]  # by the reason: how many rows, and where the first of them stand
 _MOST = 0.5  # of the rows may contradict each other; where more do, that is what the data are
 
 
-def refuse_contradictions(task: str, read: int, dropped: Dropped, data: DataParams, truncated: int = 0) -> None:
+def refuse_contradictions(task: str, tally: Tally, data: DataParams) -> None:
     """Nothing, if at most half of the rows repeat a text with another answer.
 
     Raises:
         DataError: more do: several labels a text, or texts that were cut to the same beginning.
     """
-    count, first = dropped["conflicting"]
-    if count > _MOST * read:
+    conflicting = tally.dropped["conflicting"]
+    if conflicting.rows > _MOST * tally.read:
         one = "label" if data.labels is not None else "answer"
+        many = f", or make a task of each label (tasks.{task}.data.labels)" if data.labels is not None else ""
         raise DataError(
-            f"{task}: {count} of {read} rows {_contradicting(data)} ({_first(count, first)}); a text has one {one}"
-            " here: keep one row of each text"
-            + (f", or make a task of each label (tasks.{task}.data.labels)" if data.labels is not None else "")
-            + _cut(data, truncated)
+            f"{task}: {conflicting.rows} of {tally.read} rows {_contradicting(data)} ({_first(conflicting)}); a text"
+            f" has one {one} here: keep one row of each text{many}{_cut(data, tally.truncated)}"
         )
 
 
-def where_rows_went(read: int, dropped: Dropped, data: DataParams, truncated: int = 0) -> str:
+def where_rows_went(tally: Tally, data: DataParams) -> str:
     """Every reason for which rows went, each with their number, as the middle of a sentence; empty if none went."""
     whys = {
         "conflicting": _contradicting(data),
@@ -40,17 +37,19 @@ def where_rows_went(read: int, dropped: Dropped, data: DataParams, truncated: in
         "duplicate": "repeat another row",
         "over_limit": "are over data.limit",
     }
-    said = [f"{dropped[why][0]} {words} ({_first(*dropped[why])})" for why, words in whys.items() if dropped[why][0]]
-    alike = dropped["conflicting"][0] + dropped["duplicate"][0]
-    return f": of {read} rows read, {', '.join(said)}{_cut(data, truncated) if alike else ''}" if said else ""
+    gone = {words: tally.dropped[why] for why, words in whys.items() if tally.dropped[why].rows}
+    said = [f"{dropped.rows} {words} ({_first(dropped)})" for words, dropped in gone.items()]
+    alike = tally.dropped["conflicting"].rows + tally.dropped["duplicate"].rows
+    cut = _cut(data, tally.truncated) if alike else ""
+    return f": of {tally.read} rows read, {', '.join(said)}{cut}" if said else ""
 
 
 def _contradicting(data: DataParams) -> str:
     return f"repeat a text {'under another label' if data.labels is not None else 'with another answer'}"
 
 
-def _first(count: int, first: Sequence[str]) -> str:
-    return ", ".join(first[:3]) + (", ..." if count > 3 else "")
+def _first(dropped: Dropped) -> str:
+    return ", ".join(dropped.first[:3]) + (", ..." if dropped.rows > 3 else "")
 
 
 def _cut(data: DataParams, truncated: int) -> str:

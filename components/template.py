@@ -6,15 +6,18 @@ Knows a tokenizer (of the `tokenizers` library, read from the base's tokenizer.j
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
 from components import label_words
 from components.errors import BaseError, DataError
+
+SHORT = 3  # characters a token: a text of fewer is most likely not cut
 
 
 def read_tokenizer(file: Path) -> Tokenizer:
@@ -75,6 +78,47 @@ def following_ids(tokenizer: Tokenizer, before: str, text: str) -> list[int]:
         return whole[len(begun) :]
     letter, behind = ids_of(tokenizer, "a"), ids_of(tokenizer, f"a{text}")
     return behind[len(letter) :] if behind[: len(letter)] == letter else alone
+
+
+class Cut(NamedTuple):
+    """A text as ``truncate`` leaves it, whether it was cut, and how many tokens are left."""
+
+    text: str
+    cut: bool
+    tokens: int
+
+
+def counts_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """How many ids each text has by ``ids_of``, in one call, which uses every core and holds up no other thread."""
+    return [len(found) for found in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def truncate_all(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> list[Cut]:
+    """What ``truncate`` makes of each text, several times as fast as asking it one by one."""
+    whole = [text.strip() for text in texts]
+    done: dict[int, Cut] = {}
+    # Where tokens stand in a text costs time, and only a cut needs it: a guess by length says who is asked at once.
+    short = [place for place, text in enumerate(whole) if len(text) <= SHORT * max_tokens]
+    for place, tokens in zip(short, counts_of(tokenizer, [whole[place] for place in short]), strict=True):
+        if tokens <= max_tokens:
+            done[place] = Cut(whole[place], False, tokens)
+    asked = [place for place in range(len(whole)) if place not in done]
+    encodings = tokenizer.encode_batch([whole[place] for place in asked], add_special_tokens=False)
+    long = {}
+    for place, encoding in zip(asked, encodings, strict=True):
+        if len(encoding) <= max_tokens:
+            done[place] = Cut(whole[place], False, len(encoding))
+        else:
+            long[place] = encoding
+    for kept in range(max_tokens, 0, -1):
+        cuts = [whole[place][: encoding.offsets[kept - 1][1]].rstrip() for place, encoding in long.items()]
+        for place, cut, tokens in zip(list(long), cuts, counts_of(tokenizer, cuts), strict=True):
+            if tokens <= max_tokens:
+                done[place] = Cut(cut, True, tokens)
+                del long[place]
+        if not long:
+            break
+    return [done.get(place, Cut("", True, 0)) for place in range(len(whole))]
 
 
 @dataclass(frozen=True)

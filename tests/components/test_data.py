@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +159,22 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, run: Any, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)  # the report, behind the examples
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DataError, match=r"film: no space is left .* make room, then run `preface prepare film`"):
         prepare("film", params(max_tokens=4), tmp_path / "raw", tmp_path / "tokenizer.json", 64, tmp_path / "prepared")
     assert read_examples(tmp_path / "prepared") == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_disk_that_fills_while_rows_are_spilled_leaves_nothing(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "Error writing bytes to file")
+
+    monkeypatch.setattr("components.spill.Spill._write", full)
+    with pytest.raises(DataError, match="film: no space is left"):
+        run(ROWS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "tokenizer.json"]
 
 
 def test_a_row_changed_behind_the_report_is_noticed(tmp_path: Path, run: Any) -> None:
@@ -202,3 +217,27 @@ def test_a_configuration_without_a_context_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(BaseError, match="names neither max_position_embeddings nor n_positions"):
         context_of(tmp_path / "config.json")
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from components.data import prepare
+from tests.components.test_data import params
+room, count = Path(sys.argv[1]), int(sys.argv[2])
+(room / "raw").mkdir(parents=True)
+with (room / "raw" / "rows.csv").open("w") as file:
+    file.write("text,target\\n")
+    file.writelines(f"{n} {'word ' * 60},{('neg', 'pos')[n % 2]}\\n" for n in range(count))
+prepare("film", params(max_tokens=64), room / "raw", Path(sys.argv[3]), 64, room / "prepared")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, tokenizer_file: Path) -> None:
+    peaks = []
+    for count in (150_000, 600_000):  # 45 and 180 MB: as a list, 135 MB of texts alone would come on top
+        asked = [sys.executable, "-c", GROWTH, str(tmp_path / str(count)), str(count), str(tokenizer_file)]
+        peaks.append(int(subprocess.run(asked, check=True, capture_output=True, text=True).stdout) / 1024)
+    assert peaks[1] - peaks[0] < 100

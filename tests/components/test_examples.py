@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from components.examples import Example, examples, id_of, normalise, split_of
+from components.examples import Example, id_of, made, normalise, split_of
 from components.params import SPLITS, DataParams, Split, SplitParams
 from components.rows import Row
+from components.selection import kept as selected
+from components.tally import REASONS, Dropped, Tally
 
 TOKENIZER = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
 TOKENIZER.pre_tokenizer = pre_tokenizers.Whitespace()  # a token is a word or a run of punctuation
@@ -23,6 +29,20 @@ def data(**settings: Any) -> DataParams:
 
 def rows(*pairs: tuple[object, object]) -> list[Row]:
     return [Row(f"a.csv:{line}", text, target) for line, (text, target) in enumerate(pairs, start=2)]
+
+
+def examples(
+    rows: Iterable[Row], data: DataParams, tokenizer: Tokenizer, parts: int = 3
+) -> tuple[dict[Split, list[Example]], Any]:
+    """Examples by split, and every dropped row by its reason."""
+    tally = Tally(dropped={why: Dropped(named=10**6) for why in REASONS})
+    splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
+    with tempfile.TemporaryDirectory() as room:
+        for one in selected(made(rows, data, tokenizer, tally), data, tally, Path(room), parts):
+            splits[one.split].append(one.example)
+    dropped = {why: found.first for why, found in tally.dropped.items()}
+    assert {why: found.rows for why, found in tally.dropped.items()} == {why: len(f) for why, f in dropped.items()}
+    return splits, SimpleNamespace(read=tally.read, truncated=tally.truncated, dropped=dropped)
 
 
 def kept(splits: dict[Split, list[Example]]) -> list[tuple[str, str]]:
@@ -58,6 +78,13 @@ def test_the_order_of_the_rows_does_not_count(pairs: list[Any], random: Any) -> 
     limited = data(limit={"train": 2, "validation": 1, "test": 1})
     of = [examples(rows(*order), limited, TOKENIZER)[0] for order in (pairs, shuffled)]
     assert [[e.id for e in of[0][split]] for split in SPLITS] == [[e.id for e in of[1][split]] for split in SPLITS]
+
+
+@given(PAIRS, st.integers(1, 3), st.integers(2, 40))
+def test_into_how_many_files_the_rows_are_spilled_does_not_count(pairs: list[Any], max_tokens: int, parts: int) -> None:
+    limited = data(max_tokens=max_tokens, limit={"train": 2})
+    one, many = (examples(rows(*pairs), limited, TOKENIZER, count) for count in (1, parts))
+    assert one == many
 
 
 @given(st.text())

@@ -42,3 +42,13 @@ def test_other_accounts_can_read_it(tmp_path: Path) -> None:
         (new / "sub" / "file").touch(mode=0o600)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path / "folder", *tmp_path.rglob("*")]}
     assert modes == {"folder": 0o755, "sub": 0o755, "file": 0o644}
+
+
+def test_what_a_killed_process_left_behind_goes_and_what_is_being_filled_or_is_anothers_stays(tmp_path: Path) -> None:
+    for name in (".folder.abcd1234/new", ".folder.abcd1234/spill", ".folder.mine5678/notes", ".folders.abcd1234/new"):
+        (tmp_path / name).mkdir(parents=True)
+    with whole_folder(tmp_path / "folder") as first:
+        (first / "kept").touch()
+        with whole_folder(tmp_path / "folder"):
+            assert (first / "kept").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".folder.mine5678", ".folders.abcd1234", "folder"]

@@ -9,9 +9,16 @@ import pytest
 from components.errors import DataError
 from components.lost_rows import refuse_contradictions, where_rows_went
 from components.params import DataParams
+from components.tally import Tally
 
-NONE: dict[str, Any] = {why: (0, []) for why in ("bad", "out_of_range", "conflicting", "duplicate", "over_limit")}
-WHERE = [f"a.csv:{line}" for line in range(2, 22)]
+
+def tally(read: int, truncated: int = 0, **dropped: int) -> Tally:
+    """Of so many rows so many were dropped, the first on line 2."""
+    made = Tally(read, truncated)
+    for why, count in dropped.items():
+        for number in range(count):
+            made.dropped[why].add(f"a.csv:{number + 2}", number)
+    return made
 
 
 def data(**settings: Any) -> DataParams:
@@ -20,7 +27,7 @@ def data(**settings: Any) -> DataParams:
 
 def test_several_labels_a_text_are_told_as_such_with_their_lines() -> None:
     with pytest.raises(DataError) as caught:
-        refuse_contradictions("mood", 300, NONE | {"conflicting": (300, WHERE)}, data())
+        refuse_contradictions("mood", tally(300, conflicting=300), data())
     assert str(caught.value) == (
         "mood: 300 of 300 rows repeat a text under another label (a.csv:2, a.csv:3, a.csv:4, ...); a text has one"
         " label here: keep one row of each text, or make a task of each label (tasks.mood.data.labels)"
@@ -29,22 +36,21 @@ def test_several_labels_a_text_are_told_as_such_with_their_lines() -> None:
 
 def test_several_answers_a_question_are_told_as_such() -> None:
     with pytest.raises(DataError, match=r"4 of 6 rows repeat a text with another answer .*keep one row of each text$"):
-        refuse_contradictions("sum", 6, NONE | {"conflicting": (4, WHERE[:4])}, data(labels=None))
+        refuse_contradictions("sum", tally(6, conflicting=4), data(labels=None))
 
 
 def test_texts_that_were_cut_to_the_same_beginning_are_told_as_such() -> None:
     with pytest.raises(DataError, match=r"\(280 texts were cut after 16 tokens, and count as one where the rest is"):
-        refuse_contradictions("mood", 300, NONE | {"conflicting": (299, WHERE)}, data(max_tokens=16), truncated=280)
+        refuse_contradictions("mood", tally(300, 280, conflicting=299), data(max_tokens=16))
 
 
 def test_a_few_contradictions_are_no_reason_to_refuse() -> None:
-    refuse_contradictions("mood", 300, NONE | {"conflicting": (150, WHERE)}, data())
+    refuse_contradictions("mood", tally(300, conflicting=150), data())
 
 
 def test_every_reason_is_named_with_its_number_and_its_first_rows() -> None:
-    dropped = NONE | {"conflicting": (2, WHERE[:2]), "duplicate": (198, WHERE), "out_of_range": (1, ["a.csv:9"])}
-    assert where_rows_went(202, dropped, data()) == (
+    assert where_rows_went(tally(202, conflicting=2, duplicate=198, out_of_range=1), data()) == (
         ": of 202 rows read, 2 repeat a text under another label (a.csv:2, a.csv:3), 1 lie in none of"
-        " data.ranges (a.csv:9), 198 repeat another row (a.csv:2, a.csv:3, a.csv:4, ...)"
+        " data.ranges (a.csv:2), 198 repeat another row (a.csv:2, a.csv:3, a.csv:4, ...)"
     )
-    assert where_rows_went(202, NONE, data()) == ""
+    assert where_rows_went(tally(202), data()) == ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from components.errors import BaseError, DataError
-from components.template import Template, ids_of, read_tokenizer, truncate
+from components.template import Template, ids_of, read_tokenizer, truncate, truncate_all
 
 SENTENCES = ["a fine film about a dull man", "a dull film, positively so", "positive negative neutral", "café 10%"]
 
@@ -42,6 +42,12 @@ def test_a_truncated_text_is_a_start_of_the_text_and_truncating_it_again_changes
     assert was_cut == (cut != text.strip())
     assert len(ids_of(TOKENIZER, cut)) <= limit
     assert truncate(TOKENIZER, cut, limit) == (cut, False)
+
+
+@given(st.lists(st.text() | st.text("aé 😀\u0301\n", max_size=60), max_size=12), st.integers(1, 12))
+def test_many_texts_at_once_are_cut_as_each_alone(texts: list[str], limit: int) -> None:
+    alone = [truncate(TOKENIZER, text, limit) for text in texts]
+    assert truncate_all(TOKENIZER, texts, limit) == [(cut, was, len(ids_of(TOKENIZER, cut))) for cut, was in alone]
 
 
 def test_the_first_tokens_are_kept_and_no_fewer() -> None:
