@@ -70,5 +70,5 @@ lock: $(STAMP)  ## write requirements.lock from what .venv holds
 	$(BIN)/python -m flows.lock
 
 clean:  ## remove what was made: the virtual environment, stores, bases, data, caches
-	rm -rf $(VENV) .preface bases data/raw data/prepared .dvc/cache .dvc/tmp build *.egg-info
+	rm -rf $(VENV) .preface bases data/raw data/prepared .dvc/cache .dvc/tmp build/lib build/bdist.* *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

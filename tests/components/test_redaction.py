@@ -89,3 +89,30 @@ _LETTERS = st.characters(min_codepoint=33, max_codepoint=126, exclude_characters
 @given(st.text(_LETTERS, min_size=1), st.sampled_from(["postgresql", "mysql+pymysql"]))
 def test_whatever_signs_a_password_has_it_is_masked(password: str, scheme: str) -> None:
     assert redact(f"{scheme}://user:{password}@host:5432/db") == f"{scheme}://user:***@host:5432/db"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "hf_" + "aB3" * 8,
+        "AKIA" + "ABCD1234" * 2,
+        "ghp_" + "a1B2" * 8,
+        "glpat-" + "x9Y8" * 5,
+        "pypi-" + "AgEI" * 10,
+        "eyJ" + "hbGciOi" * 3 + ".eyJ" + "zdWIiOi" * 3 + ".sig",
+    ],
+)
+def test_a_token_is_known_by_its_form(token: str) -> None:
+    assert redact(f"refused {token}: no") == "refused ***: no"
+
+
+@pytest.mark.parametrize("address", ["hf://bob:planted@owner/name@abc", "pypi://bob:planted@name==1.0/a.csv"])
+def test_a_password_in_front_of_a_hub_or_an_index_is_one(address: str) -> None:
+    assert carries_password(address)
+    assert "planted" not in redact(address)
+
+
+def test_what_was_masked_carries_no_password_any_more() -> None:
+    shown = redact("https://bob:planted@host/rows.csv")
+    assert shown == redact(shown) == "https://***@host/rows.csv"
+    assert not carries_password(shown)
