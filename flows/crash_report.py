@@ -36,15 +36,18 @@ def told_with_report(command: Sequence[str], error: BaseException) -> str:
     return f"{shown} crashed ({kind}), which is a fault of Preface; report it with the file {report}"
 
 
-def write(command: Sequence[str], happened: str) -> Path:
+def write(command: Sequence[str], happened: str, project: Path | None = None) -> Path:
     """The report, which its owner alone may read: in the project, or where that cannot be written, in TMPDIR.
+
+    Args:
+        project: its root; that of the current folder if not given.
 
     Raises:
         OSError: neither folder can be written.
     """
     text = redact(f"{_TITLE}\n{_circumstances(command)}\n{happened}")
     try:
-        folder = places.find_root(Path.cwd()) / FOLDER
+        folder = places.find_root(project or Path.cwd()) / FOLDER
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _drop_oldest(folder)
         return _written(folder, text)

@@ -98,7 +98,7 @@ def prepare_each(
         left = {task: settings for task, settings in chosen.items() if task not in found}
         if left:
             status, lines = _run(root, ["repro", "--keep-going", *_targets(left)], say)
-            found |= _faults(lines, left) if status else {}
+            found |= _faults(root, lines, left) if status else {}
         for task in left.keys() - found.keys():
             try:
                 found[task] = _version(root, task, lock_entry(root, task))
@@ -122,7 +122,7 @@ def _targets(chosen: Mapping[str, TaskParams]) -> list[str]:
     return [*(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)]
 
 
-def _faults(lines: Sequence[str], chosen: Mapping[str, TaskParams]) -> dict[str, PrefaceError]:
+def _faults(root: Path, lines: Sequence[str], chosen: Mapping[str, TaskParams]) -> dict[str, PrefaceError]:
     """What kept each task from being prepared, out of what DVC said of all of them: of its base, its rows, or both.
 
     DVC names the stages that failed in its last words. Where it names none it failed itself, and so did every task.
@@ -139,8 +139,8 @@ def _faults(lines: Sequence[str], chosen: Mapping[str, TaskParams]) -> dict[str,
     for task, settings in chosen.items():
         mine = [each for each in (f"base@{settings.base}", f"fetch@{task}", f"prepare@{task}") if each in failed]
         if mine:
-            found[task] = _fault(said.get(mine[0], lines), "repro")
-    return found or {task: _fault([line for line in lines if line], "repro") for task in chosen}
+            found[task] = _fault(root, said.get(mine[0], lines), "repro")
+    return found or {task: _fault(root, [line for line in lines if line], "repro") for task in chosen}
 
 
 def push(root: Path, tasks: Sequence[str] | None = None) -> None:
@@ -211,7 +211,7 @@ def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambd
     """Run one command of DVC in the project and return what it said; raise what went wrong as one line."""
     status, lines = _run(root, arguments, say)
     if status:
-        raise _fault([line for line in lines if line], arguments[0])
+        raise _fault(root, [line for line in lines if line], arguments[0])
     return lines
 
 
@@ -237,18 +237,20 @@ def _run(root: Path, arguments: Sequence[str], say: Callable[[str], None]) -> tu
     return process.returncode, lines
 
 
-def _crashed(lines: Sequence[str], command: str) -> Unforeseen | None:
+def _crashed(root: Path, lines: Sequence[str], command: str) -> Unforeseen | None:
     """The error of a stage of ours that ended in a traceback; all that was said is in a report."""
     if command != "repro" or not any(line.startswith(_TRACEBACK) for line in lines):
         return None
     raised = next((line for line in reversed(lines) if _RAISED.match(line)), "no error named")
+    stages = [stage for line in lines if line.startswith("ERROR: failed to") for stage in _STAGES.findall(line)]
+    said = f"the stage {stages[0] if stages else f'of dvc {command}'} crashed: {errors.told(raised)}"
     with contextlib.suppress(OSError):
-        report = crash_report.write([f"dvc {command}"], "\n".join(lines))
-        return Unforeseen(f"a stage of dvc {command} crashed: {errors.told(raised)}; report it with the file {report}")
-    return Unforeseen(f"a stage of dvc {command} crashed: {errors.told(raised)}")
+        report = crash_report.write([f"dvc {command}"], "\n".join(lines), root)
+        return Unforeseen(f"{said}; report it with the file {report}")
+    return Unforeseen(said)
 
 
-def _fault(lines: Sequence[str], command: str) -> PrefaceError:
+def _fault(root: Path, lines: Sequence[str], command: str) -> PrefaceError:
     """The error of a failed stage, of the class that it names itself, or else what DVC said of its own trouble.
 
     A stage ends with `CLASS: message`, and DVC reports behind it that the stage failed.
@@ -267,7 +269,7 @@ def _fault(lines: Sequence[str], command: str) -> PrefaceError:
         return SourceUnavailable(
             f"dvc {command} failed, the remote does not answer: {said}; check AWS_ENDPOINT_URL and try again"
         )
-    if crashed := _crashed(lines, command):
+    if crashed := _crashed(root, lines, command):
         return crashed
     last = [line for line in lines if line not in own][-1:]  # of a traceback, what was raised
-    return DataError(f"dvc {command} failed: {'; '.join([*last, *own]) or 'it said nothing'}")
+    return DataError(f"dvc {command} failed: {'; '.join([*last, *own]) or 'no output'}")

@@ -209,7 +209,7 @@ def data_versions(root: Path) -> Check:
         for what in ("stage", "remote")
     )
     if stages.returncode or remotes.returncode:
-        reason = ((stages.stderr or remotes.stderr).strip().splitlines() or ["it said nothing"])[-1]
+        reason = ((stages.stderr or remotes.stderr).strip().splitlines() or ["no output"])[-1]
         return Check("dvc", "fail", redact(reason.removeprefix("ERROR: ")), "make setup, in a clone of the repository")
     found = [" ".join(line.split()) for line in remotes.stdout.splitlines() if line.strip()]
     if not found:

@@ -56,7 +56,7 @@ def _until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + SECONDS
     while services.READY not in (said := log.read_text(encoding="utf-8")):
         if process.poll() is not None:
-            raise SetupError(f"it ended: {said.strip().splitlines()[-1] if said.strip() else 'it said nothing'}")
+            raise SetupError(f"it ended: {said.strip().splitlines()[-1] if said.strip() else 'no output'}")
         if time.monotonic() > deadline:
             service_list.stop(process.pid)
             raise SetupError(f"it did not answer within {SECONDS:.0f} s; see {log.parent}")

@@ -18,8 +18,8 @@ from pathlib import Path
 PACKAGES = ("components", "registry")
 # What those import when a version is loaded and asked; tests/registry/test_wheel.py asks them.
 NEEDED = (
-    "croniter", "gguf", "mlflow", "numpy", "pandas", "pydantic", "pyyaml", "safetensors", "tokenizers", "torch",
-    "transformers",
+    "croniter", "gguf", "mlflow", "numpy", "packaging", "pandas", "pydantic", "pyyaml", "safetensors", "tokenizers",
+    "torch", "transformers",
 )  # fmt: skip
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can name
 

@@ -32,7 +32,7 @@ import importlib, logging, os, pathlib, sys, warnings
 home, heavy, ours = pathlib.Path.home(), sys.argv[1].split(), sys.argv[2].split()
 warnings.simplefilter("ignore")
 more = ("prefect.flows", "prefect.workers.process", "prefect.events", "croniter")
-for name in (*heavy, *more, "mlflow.pyfunc", "rich.console", "huggingface_hub", "gguf"):
+for name in (*heavy, *more, "mlflow.pyfunc", "rich.console", "huggingface_hub", "gguf", "ruamel.yaml"):
     importlib.import_module(name)
 def state():
     files = sorted(str(path) for path in home.rglob("*"))

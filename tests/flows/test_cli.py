@@ -435,7 +435,7 @@ def test_a_store_that_is_down_is_one_line(call: Call, project: Path, monkeypatch
     result = call("status")
 
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
-    assert "preface doctor" in result.stderr
+    assert f"{project}/blocked should be a folder" in result.stderr
 
 
 def _write_adapter(folder: Path, number: int) -> None:

@@ -316,9 +316,12 @@ def test_a_refusal_is_told_as_the_stage_said_it_and_leaves_no_data(project: Path
 def test_a_stage_that_crashes_is_told_in_one_line(project: Path) -> None:
     (project / "components/data.py").write_text("raise KeyError('planted')\n", encoding="utf-8")
     with pytest.raises(
-        PrefaceError, match=r"^dvc repro failed: KeyError: 'planted'; .*failed to reproduce 'prepare@film'"
-    ):
+        PrefaceError, match=r"^the stage prepare@film crashed: KeyError: 'planted'; report it with the file \S+$"
+    ) as raised:
         prepare(project, "film")
+    report = Path(str(raised.value).split()[-1])
+    assert report.parent == project / ".preface" / "crashes"
+    assert "Traceback (most recent call last)" in report.read_text(encoding="utf-8")
 
 
 @pytest.mark.flow
@@ -374,10 +377,10 @@ ERROR: failed to reproduce stages: 'fetch@bad1' and 'prepare@bad2'
 """
 
 
-def test_each_task_s_fault_is_read_off_what_dvc_said_of_all() -> None:
+def test_each_task_s_fault_is_read_off_what_dvc_said_of_all(tmp_path: Path) -> None:
     tasks: Any = {name: SimpleNamespace(base="tiny") for name in ("bad1", "bad2", "good")}
 
-    found = data_step._faults(SAID_BY_DVC.splitlines(), tasks)
+    found = data_step._faults(tmp_path, SAID_BY_DVC.splitlines(), tasks)
 
     assert {task: (type(fault), str(fault)) for task, fault in found.items()} == {
         "bad1": (SourceError, "bad1: nowhere.csv is not there"),
@@ -385,7 +388,7 @@ def test_each_task_s_fault_is_read_off_what_dvc_said_of_all() -> None:
     }
 
 
-def test_a_base_that_fails_fails_every_task_on_it() -> None:
+def test_a_base_that_fails_fails_every_task_on_it(tmp_path: Path) -> None:
     lines = [
         "Running stage 'base@tiny':",
         "BaseMismatch: base tiny is not as pinned",
@@ -393,16 +396,16 @@ def test_a_base_that_fails_fails_every_task_on_it() -> None:
     ]
     tasks: Any = {"film": SimpleNamespace(base="tiny"), "news": SimpleNamespace(base="other")}
 
-    assert {task: str(fault) for task, fault in data_step._faults(lines, tasks).items()} == {
+    assert {task: str(fault) for task, fault in data_step._faults(tmp_path, lines, tasks).items()} == {
         "film": "base tiny is not as pinned"
     }
 
 
-def test_where_dvc_itself_fails_every_task_has_its_words() -> None:
+def test_where_dvc_itself_fails_every_task_has_its_words(tmp_path: Path) -> None:
     lines = ["ERROR: Lock file 'dvc.lock' is corrupted"]
     tasks: Any = {"film": SimpleNamespace(base="tiny"), "news": SimpleNamespace(base="tiny")}
 
-    found = data_step._faults(lines, tasks)
+    found = data_step._faults(tmp_path, lines, tasks)
 
     assert {task: str(fault) for task, fault in found.items()} == dict.fromkeys(
         tasks, "dvc repro failed: ERROR: Lock file 'dvc.lock' is corrupted"
@@ -596,9 +599,10 @@ def test_a_presigned_address_leaves_no_secret_and_runs_nothing_when_signed_anew(
 def test_a_stage_that_says_a_secret_is_not_repeated(project: Path) -> None:
     said = "raise OSError('GET http://bob:planted-pw@host/rows.csv?sig=planted-sig failed')"
     (project / "components/data.py").write_text(f"print('http://bob:planted-pw@host')\n{said}\n", encoding="utf-8")
-    with pytest.raises(PrefaceError, match="dvc repro failed") as raised:
+    with pytest.raises(PrefaceError, match="the stage prepare@film crashed") as raised:
         prepare(project, "film")
     assert "planted" not in str(raised.value)
+    assert "planted-" not in Path(str(raised.value).split()[-1]).read_text(encoding="utf-8")
 
 
 # --- params.yaml as DVC reads it --------------------------------------------------------------------------------------

@@ -158,11 +158,11 @@ class TestCrashes:
             "ERROR: failed to reproduce 'prepare@film': failed to run: python -m components.data film, exited with 1",
         ]
 
-        status, said = guarded(data_step._fault(lines, "repro"), capsys)
+        status, said = guarded(data_step._fault(project, lines, "repro"), capsys)
 
         (report,) = (project / ".preface" / "crashes").iterdir()
         assert (status, said.count("\n")) == (70, 1)
-        assert "a stage of dvc repro crashed: KeyError: 'https://***@host'" in said
+        assert "the stage prepare@film crashed: KeyError: 'https://***@host'" in said
         assert str(report) in said
         assert "\n".join(lines[:3]) in report.read_text()
         assert SECRET not in report.read_text()

@@ -337,7 +337,7 @@ class TestRefusals:
 
         monkeypatch.setattr("flows.data_step.prepare", changing)
         with pytest.raises(ArtifactError, match="was changed while it was read"):
-            take_in(untouched, folder)
+            take_in(untouched, folder, declare_base=True)
 
     def test_more_virtual_tokens_than_the_base_has_room_for(self, untouched: Project, folder: Path) -> None:
         save_file({artifact.TENSOR: torch.zeros(600, 64)}, folder / artifact.WEIGHTS)
@@ -345,7 +345,7 @@ class TestRefusals:
         (folder / artifact.CONFIG).write_text(json.dumps(config | {"num_virtual_tokens": 600}))
 
         with pytest.raises(ArtifactError, match="600 virtual tokens, the base tiny has room for 512"):
-            take_in(untouched, folder)
+            take_in(untouched, folder, declare_base=True)
 
 
 def test_the_command_shows_the_scores_and_what_is_next(
@@ -356,7 +356,7 @@ def test_the_command_shows_the_scores_and_what_is_next(
     for name, value in (places.SWITCHES | {"PREFECT_HOME": str(project.root / ".preface" / "prefect")}).items():
         monkeypatch.setenv(name, value)
 
-    said = CliRunner().invoke(cli.preface, ["import", "their-adapter", "--task", "film"])
+    said = CliRunner().invoke(cli.preface, ["import", "their-adapter", "--task", "film", "--declare-base"])
 
     assert said.exit_code == 0, said.output
     assert "candidate" in said.output
