@@ -15,11 +15,13 @@ SECONDS = 400  # of one command
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """Refused in words that can be read: exit 1, one printable line on stderr that holds each of the words."""
-    said = done.stderr.strip()
-    assert done.returncode == 1, done.stdout + said
-    assert "Traceback" not in done.stdout + said
-    assert len(said.splitlines()) == 1, said
+    """Refused in words that can be read: exit 1, and one printable line on stderr, behind DVC's stages, that holds each
+    of the words."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    *stages, said = done.stderr.strip().splitlines()
+    assert all(line.startswith(("Running stage", "Stage ")) for line in stages), done.stderr
+    assert said.startswith("error: "), said
     assert said.isprintable(), said
     for word in words:
         assert word.casefold() in said.casefold(), said
