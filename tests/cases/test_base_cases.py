@@ -36,7 +36,7 @@ def test_13_texts_without_a_word_are_judged(case: Open) -> None:
 
 
 def test_21_a_quantised_base_is_refused_by_prepare(case: Open) -> None:
-    refused(case("21").prepare("bnb-reviews"), "bitsandbytes", "unquantised")
+    refused(case("21").prepare("bnb-reviews"), "bitsandbytes", "full precision")
 
 
 def test_22_a_base_without_its_fast_tokenizer_is_told_how_to_make_one(case: Open) -> None:
