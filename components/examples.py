@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from components.errors import DataError
 from components.params import DataParams, Split, SplitParams
 from components.rows import Row
 from components.tally import Tally
-from components.template import truncate_all
+from components.template import Cut, truncate_all
 from components.values import answer_of, number_of, text_of
 
 BATCH_ROWS, BATCH_CHARACTERS = 4096, 1_000_000  # tokenised in one call: an encoding weighs a hundred times its text
@@ -35,6 +36,8 @@ class Example:
 
 def normalise(text: str) -> str:
     """What makes two texts the same: compatibility forms, letter case and white space do not count."""
+    if text.isascii():  # NFKC leaves it as it is
+        return " ".join(text.casefold().split())
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
@@ -76,9 +79,37 @@ class Made(NamedTuple):
     tokens: int
 
 
+class Waiting(NamedTuple):
+    """A row that is not dropped so far: its number and place, its whole text and its target."""
+
+    number: int
+    where: str
+    whole: str
+    target: str
+
+
+class Asked(NamedTuple):
+    """Rows that are being tokenised, and what comes of them."""
+
+    rows: list[Waiting]
+    cuts: Future[list[Cut]]
+
+
 def made(rows: Iterable[Row], data: DataParams, tokenizer: Tokenizer, tally: Tally) -> Iterator[Made]:
     """Examples in the order of their rows, the same text as often as it is there; the tally says what was dropped."""
-    waiting: list[tuple[int, str, str, str]] = []
+    with ThreadPoolExecutor(1, "tokens") as apart:
+        asked: Asked | None = None
+        for some in _batches(rows, data, tally):
+            before, asked = asked, _asked(some, data, tokenizer, apart)
+            if before:
+                yield from _cut(before, data, tally)
+        if asked:
+            yield from _cut(asked, data, tally)
+
+
+def _batches(rows: Iterable[Row], data: DataParams, tally: Tally) -> Iterator[list[Waiting]]:
+    """The rows that are not dropped, as many at a time as are tokenised in one call."""
+    waiting: list[Waiting] = []
     weight = 0
     for row in rows:
         tally.read += 1
@@ -90,19 +121,22 @@ def made(rows: Iterable[Row], data: DataParams, tokenizer: Tokenizer, tally: Tal
         if target is None:
             tally.dropped["out_of_range"].add(row.where, tally.read)
             continue
-        waiting.append((tally.read, row.where, whole, target))
+        waiting.append(Waiting(tally.read, row.where, whole, target))
         weight += len(whole)
         if len(waiting) == BATCH_ROWS or weight >= BATCH_CHARACTERS:
-            yield from _cut(waiting, data, tokenizer, tally)
+            yield waiting
             waiting, weight = [], 0
-    yield from _cut(waiting, data, tokenizer, tally)
+    if waiting:
+        yield waiting
 
 
-def _cut(
-    waiting: Sequence[tuple[int, str, str, str]], data: DataParams, tokenizer: Tokenizer, tally: Tally
-) -> Iterator[Made]:
-    cuts = truncate_all(tokenizer, [whole for _, _, whole, _ in waiting], data.max_tokens)
-    for (number, where, whole, target), (text, cut, tokens) in zip(waiting, cuts, strict=True):
+def _asked(some: list[Waiting], data: DataParams, tokenizer: Tokenizer, apart: ThreadPoolExecutor) -> Asked:
+    """Tokenised while the next rows are read: the tokenizer, which is no Python, holds this thread up nowhere."""
+    return Asked(some, apart.submit(truncate_all, tokenizer, [one.whole for one in some], data.max_tokens))
+
+
+def _cut(asked: Asked, data: DataParams, tally: Tally) -> Iterator[Made]:
+    for (number, where, whole, target), (text, cut, tokens) in zip(asked.rows, asked.cuts.result(), strict=True):
         if not text:
             fault = f"{where}: the first character of {data.text!r} alone is over max_tokens {data.max_tokens}"
             tally.dropped["bad"].add(fault, number)

@@ -10,19 +10,14 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from components.examples import Example, Made, split_of_id
 from components.params import SPLITS, DataParams, Split
 from components.spill import Spill
 from components.tally import Tally
-
-TEXTS = ("key", "id", "text", "target")
-COLUMNS = [("number", pa.int64()), ("where", pa.binary()), *((name, pa.string()) for name in TEXTS)]
-COLUMNS.append(("tokens", pa.int64()))
 
 
 class Kept(NamedTuple):
@@ -38,17 +33,17 @@ def kept(made: Iterable[Made], data: DataParams, tally: Tally, room: Path, parts
 
     Nothing is given before the last of ``made`` was taken. ``room`` is an empty folder for ``parts`` files at a time.
     """
-    with Spill(room / "texts", COLUMNS, parts) as texts, Spill(room / "ids", COLUMNS, parts) as ids:
+    with Spill(room / "texts", parts) as texts, Spill(room / "ids", parts) as ids:
         for one in made:
-            _keep(texts, one.key, one)
+            texts.add(one.key, one, _weight(one))
         limits = _Limits(data)
         for alike in texts.read():
             for one in _one_of_each(alike, tally):
                 limits.count(one.id)
-                _keep(ids, one.id, one)
+                ids.add(one.id, one, _weight(one))
         limits.decide()
         for part in ids.read():
-            for one in sorted(map(_made, part), key=lambda one: (one.id, one.number)):
+            for one in sorted(map(Made._make, part), key=lambda one: (one.id, one.number)):
                 split = split_of_id(one.id, data.split)
                 if limits.admit(one.id, split):
                     yield Kept(Example(one.id, one.text, one.target), split, one.tokens)
@@ -56,15 +51,8 @@ def kept(made: Iterable[Made], data: DataParams, tally: Tally, room: Path, parts
                     tally.dropped["over_limit"].add(one.where, SPLITS.index(split), _rank(one.id), one.number)
 
 
-def _keep(spill: Spill, key: str, one: Made) -> None:
-    # A file's name may hold bytes that are no characters.
-    cells = one._replace(where=one.where.encode("utf-8", "surrogatepass"))  # type: ignore[arg-type]
-    spill.add(key, cells, len(one.text) + len(one.target))
-
-
-def _made(cells: tuple[int, bytes, str, str, str, str, int]) -> Made:
-    number, where, *others = cells
-    return Made(number, where.decode("utf-8", "surrogatepass"), *others)  # type: ignore[arg-type]
+def _weight(one: Made) -> int:
+    return len(one.text) + len(one.target)
 
 
 @dataclass(slots=True)
@@ -77,9 +65,9 @@ class _Alike:
     places: list[tuple[int, str]] = field(default_factory=list)
 
 
-def _one_of_each(rows: Iterable[tuple[int, bytes, str, str, str, str, int]], tally: Tally) -> Iterator[Made]:
+def _one_of_each(rows: Iterable[list[Any]], tally: Tally) -> Iterator[Made]:
     groups: dict[str, _Alike] = {}
-    for one in map(_made, rows):
+    for one in map(Made._make, rows):
         group = groups.setdefault(one.key, _Alike(one))
         group.rows += 1
         group.conflict |= one.target != group.first.target

@@ -360,7 +360,7 @@ class TestRegistry:
             result = call(*arguments)
             assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1), arguments
 
-    def test_a_whole_rollback_takes_under_five_seconds_and_needs_neither_torch_nor_prefect(
+    def test_a_whole_rollback_costs_little_more_than_mlflow_and_needs_neither_torch_nor_prefect(
         self, registered: Path, call: Call
     ) -> None:
         for number in ("1", "2"):
@@ -371,16 +371,21 @@ class TestRegistry:
             "except SystemExit as end: assert not end.code\n"
             "assert not {'torch', 'prefect', 'transformers'} & set(sys.modules)\n"
         )
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # The processor's seconds: on a machine that does nothing else they are those of the clock.
-        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        least, _ = processor_seconds("import mlflow.store.model_registry.sqlalchemy_store")
+        ours, done = processor_seconds(code)
 
         assert done.returncode == 0, done.stderr
         assert "movie-sentiment@1 is in Production" in done.stdout
         assert done.stderr == ""
-        assert seconds < 5
+        assert ours < 2 * least, f"{ours:.1f} s of the processor, MLflow's own import {least:.1f} s"
+
+
+def processor_seconds(code: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """What a new Python spent on this, whatever else the machine did; and how it ended."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done
 
 
 class TestRetrain:

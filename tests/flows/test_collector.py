@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 AT_THE_END = """
-import atexit, gc, threading, time
+import atexit, gc, threading
 from flows import collector
 collector.spare()
 atexit.register(lambda: print("registered"))
-threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+main = threading.main_thread()
+threading.Thread(target=lambda: (main.join(), print("thread"))).start()
 {failing}
 """
 

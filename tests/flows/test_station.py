@@ -17,7 +17,7 @@ from flows import service_list
 from registry import look
 from tests.flows.station import Station, keeping
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(1200)]
 Project = Any  # tests/flows/conftest.py; test modules are not packages
 
 
@@ -161,10 +161,17 @@ def slow(station: Station, seed: int, steps: int) -> None:
 
 
 def at_work(station: Station, run_id: str) -> psutil.Process:
-    """The process of a run that has written a checkpoint."""
-    station.awaited(lambda: list((station.root / ".preface" / "runs").glob("*/checkpoint.safetensors")))
-    found = station.process(run_id)
-    assert found is not None
+    """The process of a run that has written a checkpoint of its own."""
+    found: psutil.Process = station.awaited(lambda: station.process(run_id))
+    began = found.create_time()
+
+    def written() -> bool:
+        return any(
+            path.stat().st_mtime > began
+            for path in (station.root / ".preface" / "runs").glob("*/checkpoint.safetensors")
+        )
+
+    station.awaited(written)
     return found
 
 
@@ -196,7 +203,7 @@ def test_a_run_that_is_cancelled_stops_at_once_and_registers_nothing(station: St
 
     station.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     cancelled = station.awaited(
-        lambda: found if (found := station.run(run))["state_type"] == "CANCELLED" else None, seconds=10
+        lambda: found if (found := station.run(run))["state_type"] == "CANCELLED" else None, seconds=60
     )
 
     assert cancelled["state_name"] == "Cancelled"
