@@ -80,6 +80,7 @@ def test_a_comparison_that_was_stopped_goes_on(project: Project, monkeypatch: py
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_cancelled_on_prefect_s_page_it_stops_amid_an_arm(
     project: Project, on_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -280,7 +280,7 @@ def test_a_lock_behind_its_code_parameters_or_sources_is_found(project: Path) ->
 
 
 @pytest.mark.flow
-@pytest.mark.parametrize("kind", ["file", "s3", "http"])
+@pytest.mark.parametrize("kind", ["file", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("s3", "http"))])
 def test_rows_appended_at_the_source_are_noticed(project: Path, kind: str, request: pytest.FixtureRequest) -> None:
     if kind == "s3":
         bucket = request.getfixturevalue("bucket")

@@ -138,6 +138,7 @@ def test_a_deployment_whose_trigger_was_cut_off_is_registered_again(on_server: s
 
 
 @pytest.mark.flow
+@pytest.mark.slow
 def test_prefect_deploy_of_the_written_file_registers_the_same(on_server: str, tmp_path: Path) -> None:
     said = declared(one={"interval": "1h"}, two={"cron": "0 3 * * *", "timezone": "Europe/Berlin", "paused": True})
     synced(said, "both")

@@ -74,6 +74,7 @@ def test_what_was_pushed_comes_back_by_its_hash_through_faults_that_pass(
     assert [fault.times for fault in faulty_store.faults] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_an_interrupted_push_leaves_nothing_that_a_pull_takes_for_good(
     root: Path, faulty_store: Any, bucket: Any, one_try: None
 ) -> None:

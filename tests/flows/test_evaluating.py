@@ -188,6 +188,7 @@ registration.judge_again(store, store.version("film", 2), Path(sys.argv[1]), [])
 """
 
 
+@pytest.mark.slow
 def test_killed_after_the_report_was_stored_the_old_verdict_counts(two: Project, tmp_path: Path) -> None:
     before = two.store.version("film", 2)
     refusing = tmp_path / "gate.json"

@@ -18,7 +18,7 @@ from registry import look
 from tests.flows.station import Station, keeping
 from tests.servers.listener import listening
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
 Project = Any  # tests/flows/conftest.py; test modules are not packages
 TASKS = ("shop-a", "shop-b", "shop-c", "shop-bad")
 
@@ -124,7 +124,6 @@ def trained(station: Station, told: Told) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_asked_again_it_does_nothing_and_says_so(station: Station) -> None:
     done = station.preface("retrain", "--all", "--tasks", "shop-[abc]")
@@ -144,7 +143,6 @@ def test_a_refused_gate_is_told(station: Station, told: Told) -> None:
     assert "chrf" in one["body"]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_a_base_upgrade_goes_task_by_task_and_comes_back(station: Station, told: Told) -> None:
     file = station.root / "params.yaml"

@@ -104,7 +104,9 @@ def take_in(project: Project, folder: Path, task: str = "film", **options: Any) 
 # --- what PEFT trained ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", METHODS)
+@pytest.mark.parametrize(
+    "how", ["prefix", *(pytest.param(how, marks=pytest.mark.slow) for how in METHODS if how != "prefix")]
+)
 def test_what_peft_trained_answers_here_as_it_answered_there(project: Project, tmp_path: Path, how: str) -> None:
     """The base that it names is a folder on this machine, and its path is a claim: somebody answers for it."""
     theirs = Theirs(project, how).train()

@@ -22,7 +22,7 @@ import yaml
 
 from tests.flows.conftest import FILM, ROOT, rows
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 PLACES = (
     "SOURCE_QUERY",
