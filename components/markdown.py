@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # Entities, since not every reader of Markdown takes a backslash before these. A ">" closes only what a "<" opened.
 _HTML = {"&": "&amp;", "<": "&lt;"}
+_FIRST = re.compile(r"^[#>+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 # Signs that a page's reader does not see, or that turn its text around.
 _UNSEEN = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
@@ -45,6 +46,16 @@ def table(rows: Sequence[Mapping[str, object]], ours: Collection[str] = ()) -> s
     lines = [[escaped(key) for key in head], ["---"] * len(head)]
     lines += [[str(row[key]) if key in ours else escaped(str(row[key])) for key in head] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cells(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """The rows of a table whose reader takes every text in it for Markdown, as Prefect's page does."""
+    return [{escaped(key): _cell(value) for key, value in row.items()} for row in rows]
+
+
+def _cell(value: object) -> object:
+    # Here the text is a page of its own, whose first signs may make a heading or a list.
+    return _FIRST.sub(r"\\\g<0>", escaped(value)) if isinstance(value, str) else value
 
 
 def _visible(line: str) -> str:

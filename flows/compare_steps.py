@@ -17,6 +17,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from pydantic import TypeAdapter
 
+from components import markdown
 from components.data import read_examples
 from components.errors import NotFound
 from components.fingerprint import comparison_fingerprint
@@ -142,7 +143,9 @@ def show(comparison: Comparison, run: str) -> Shown:
     metrics = [(f"{each.arm}/{name}", value, 0) for each in compared for name, value in each.scored.metrics.items()]
     store.log_metrics(run, metrics)
     with unharmed("the comparison's page"):  # MLflow has it all
-        create_table_artifact(table, key=f"compare-{comparison.task}", description=f"{comparison.task}: arms compared")
+        create_table_artifact(
+            markdown.cells(table), key=f"compare-{comparison.task}", description=f"{comparison.task}: arms compared"
+        )
         create_markdown_artifact(text, key=f"compare-page-{comparison.task}")
     shutil.rmtree(comparison.folder, ignore_errors=True)  # the rows were placed there; what the arms came to is kept
     return Shown(page=page, rows=table)

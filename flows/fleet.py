@@ -29,6 +29,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
+from components import markdown
 from components import params as params_file
 from components.errors import PrefaceError, SetupError, SourceUnavailable, Stopped, StoreUnavailable
 from components.records import Record
@@ -198,7 +199,9 @@ def _ended(task: str, run: FlowRun) -> Ended:
 def page(ended: list[Ended]) -> None:
     """The table on the fleet's page."""
     with unharmed("the table of outcomes"):  # the command prints it too
-        create_table_artifact([each.row() for each in ended], key="fleet", description="How each task's run ended")
+        create_table_artifact(
+            markdown.cells([each.row() for each in ended]), key="fleet", description="How each task's run ended"
+        )
 
 
 @flow(name="fleet", flow_run_name="fleet", persist_result=False)

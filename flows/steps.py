@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from components import markdown
 from components import params as params_file
 from components.data import read_examples
 from components.errors import NotFound
@@ -191,7 +192,9 @@ def gate(job: Job, report_file: Path) -> Decision:
     decision = decide(report.candidate.metrics, baselines, report.in_production(), job.params.gate, report.unopposed())
     rows, page = report_rows(report), gate_markdown(report, decision)
     with unharmed("the gate's page"):  # MLflow has both
-        create_table_artifact(rows, key=f"report-{job.task}", description=f"{job.task}: scores on the test split")
+        create_table_artifact(
+            markdown.cells(rows), key=f"report-{job.task}", description=f"{job.task}: scores on the test split"
+        )
         create_markdown_artifact(page, key=f"gate-{job.task}", description=f"{job.task}: gate")
     return decision
 

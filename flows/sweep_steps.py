@@ -17,6 +17,7 @@ import yaml
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 
+from components import markdown
 from components.data import read_examples
 from components.fingerprint import fingerprint, sweep_fingerprint
 from components.params import MethodName, Record
@@ -172,4 +173,6 @@ def _tell(search: Search, tried: list[Tried]) -> None:
     line = yaml.safe_dump({best.method: placed({}, best.choice)}, default_flow_style=True).strip()[1:-1]
     log.info("%s won; scheduled runs train by it once params.yaml says, under %s: `%s`", best, search.task, line)
     with unharmed("the sweep's table"):  # MLflow has it all
-        create_table_artifact(rows, key=f"sweep-{search.task}", description=f"{search.task}: trials of the sweep")
+        create_table_artifact(
+            markdown.cells(rows), key=f"sweep-{search.task}", description=f"{search.task}: trials of the sweep"
+        )

@@ -96,3 +96,17 @@ def test_any_text_is_read_as_it_is(text: str) -> None:
         kinds, read = shown(page)
         assert kinds <= {"text", "text_special", "code_inline"}
         assert read.split() == f"x {said(text)} x".split() or "``" in page
+
+
+@pytest.mark.parametrize(
+    "text", [*HOSTILE, *PLAIN, "# no heading", "- no list", "1. neither", "12) nor this", "> said", "-"]
+)
+def test_a_cell_that_is_read_as_a_page_is_a_text_and_what_is_no_text_stays(text: str) -> None:
+    [row] = markdown.cells([{"what": text, "rows": 7, "share": 0.5, "fault": None}])
+
+    what, *others = row.values()
+    assert others == [7, 0.5, None]
+    assert [token.type for token in READER.parse(str(what))] == ["paragraph_open", "inline", "paragraph_close"]
+    kinds, read = shown(str(what))
+    assert kinds <= {"text", "text_special"}
+    assert read == said(text)
