@@ -273,6 +273,19 @@ def server(tmp_path: Path, running: Running) -> Running:
     return started
 
 
+@pytest.fixture
+def mlflow_server(tmp_path: Path, server: Running, free_port: Callable[[], int]) -> Iterator[tuple[str, Process]]:
+    """MLflow's own tracking server with its artifacts behind it."""
+    port = free_port()
+    options = {"host": "127.0.0.1", "port": port, "workers": 1}
+    options |= {"backend-store-uri": f"sqlite:///{tmp_path}/server.db", "artifacts-destination": tmp_path / "kept"}
+    command = ("-m", "mlflow", "server", *(f"--{key}={value}" for key, value in options.items()))
+    # Its job runner triples the time to start and has nothing to do here.
+    quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with server(*command, url=f"http://127.0.0.1:{port}/health", environment=quick) as process:
+        yield f"http://127.0.0.1:{port}", process
+
+
 def _wait_for(url: str, process: Process, log: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:

@@ -233,21 +233,6 @@ class TestDown:
             holder.close()
 
 
-@pytest.fixture
-def mlflow_server(
-    tmp_path: Path, server: Callable[..., Any], free_port: Callable[[], int]
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """MLflow's own tracking server with its artifacts behind it."""
-    port = free_port()
-    options = {"host": "127.0.0.1", "port": port, "workers": 1}
-    options |= {"backend-store-uri": f"sqlite:///{tmp_path}/server.db", "artifacts-destination": tmp_path / "kept"}
-    command = ("-m", "mlflow", "server", *(f"--{key}={value}" for key, value in options.items()))
-    # Its job runner triples the time to start and has nothing to do here.
-    quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with server(*command, url=f"http://127.0.0.1:{port}/health", environment=quick) as process:
-        yield f"http://127.0.0.1:{port}", process
-
-
 def test_the_same_life_through_a_server_until_it_dies(
     mlflow_server: tuple[str, subprocess.Popen[bytes]], task: str, candidate: Candidate, base_hash: str
 ) -> None:
