@@ -76,10 +76,10 @@ def number_of(value: object, column: str) -> float:
     """The number that stands in a cell as text or as such.
 
     Raises:
-        DataError: there is none, or it is NaN.
+        DataError: there is none, or it is NaN, true or false.
     """
     try:
-        number = float(value)  # type: ignore[arg-type]  # whatever float() takes is a number
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # whatever it takes is one
     except (TypeError, ValueError):
         number = math.nan
     except OverflowError:  # an integer of more than 308 digits lies in an open range all the same

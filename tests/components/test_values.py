@@ -106,7 +106,7 @@ def test_a_number_beyond_every_float_still_lies_in_an_open_range(value: object, 
     assert number_of(value, "score") == number
 
 
-@pytest.mark.parametrize("value", [None, "", math.nan, "nan", [1], {}, "x" * 100_000, "\udce9"])
+@pytest.mark.parametrize("value", [None, "", math.nan, "nan", [1], {}, "x" * 100_000, "\udce9", True, False])
 def test_what_is_no_number_is_named_in_short(value: object) -> None:
     with pytest.raises(DataError, match=r"'score' is .*, not a number") as caught:
         number_of(value, "score")
