@@ -18,6 +18,7 @@ from functools import lru_cache
 from components.errors import DataError, told
 
 _WHOLE = re.compile(r"(-?\d+)\.0+")
+ENCODE = "set data.encoding, as in cp1252 or gb18030, if the file is in another"
 _SHOWN = 60  # characters of a value in a message, and labels
 
 
@@ -47,7 +48,9 @@ def text_of(value: object, column: str, encoding: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DataError(f"{told(column)!r} holds bytes that are not {encoding}, or half a character") from error
+        raise DataError(
+            f"{told(column)!r} holds bytes that are not {encoding}, or half a character; {ENCODE}"
+        ) from error
     return value.strip()
 
 

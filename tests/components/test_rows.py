@@ -138,7 +138,9 @@ def test_the_wrong_encoding_of_a_whole_file_is_told(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"texte,target\none,a\n", r"a\.csv has no column 'text'; it has \['texte', 'target'\]: set data\.text"),
-        (b"text,text,target\none,two,a\n", "has 2 columns named 'text'"),
+        (b"text,text,target\none,two,a\n", "has 2 columns named 'text'; it has"),
+        (b"text, Target\none,a\n", r"no column 'target'; ' Target' differs in letter case or white space alone; it"),
+        (b"caf\xe9,target\none,a\n", "no column 'text'; there are bytes that are not utf-8: set data.encoding, as in"),
         (b"", r"a\.csv is empty \(0 bytes\)"),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import DataError
-from components.values import answer_of, number_of, same_label, same_labels, text_of
+from components.values import ENCODE, answer_of, number_of, same_label, same_labels, text_of
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", " ", math.nan, Decimal("NaN")])
@@ -76,7 +76,7 @@ def test_a_spelling_that_two_labels_share_means_neither() -> None:
         ({"a": 1}, "'label' holds dict, not text"),
         (b"a", "'label' holds bytes, not text"),
         (datetime(2026, 1, 1, tzinfo=UTC), "'label' holds datetime, not text"),
-        ("half \ud800", "'label' holds bytes that are not utf-8, or half a character"),
+        ("half \ud800", f"'label' holds bytes that are not utf-8, or half a character; {ENCODE}"),
     ],
 )
 def test_what_is_no_answer_is_named(value: object, message: str) -> None:
