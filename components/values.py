@@ -82,7 +82,7 @@ def number_of(value: object, column: str) -> float:
         DataError: there is none, or it is NaN, true or false.
     """
     try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # whatever it takes is one
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # what it takes is one
     except (TypeError, ValueError):
         number = math.nan
     except OverflowError:  # an integer of more than 308 digits lies in an open range all the same
