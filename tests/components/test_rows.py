@@ -151,6 +151,15 @@ def test_a_missing_or_ambiguous_column_is_named_beside_those_there_are(
         read(tmp_path, "a.csv", content)
 
 
+@pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_file_beside_the_rows_that_holds_none_is_told_with_the_line_that_leaves_it_out(
+    tmp_path: Path, format_: str
+) -> None:
+    (tmp_path / "the notes.md").write_bytes(b"# Notes\n")
+    with pytest.raises(DataError, match=r"the notes\.md (is not|has no column) .*`ignore: \[\"the notes\.md\"\]`"):
+        read(tmp_path, "zebra", b"x", format=format_)
+
+
 def test_a_missing_parquet_column_and_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["one"]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"no column 'target'; it has \['text'\]"):
