@@ -46,7 +46,7 @@ def read_rows(folder: Path, data: DataParams) -> Iterator[Row]:
                 raise
             pattern = yaml_word(name.as_posix())
             raise DataError(
-                f"{error}; if it holds no rows, leave it out with `ignore: [{pattern}]` under the task's data"
+                f"{error}; if the file is not meant, leave it out with `ignore: [{pattern}]` under the task's data"
             ) from error
 
 

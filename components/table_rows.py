@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from components.dialect import shown
-from components.errors import DataError
+from components.errors import DataError, told
 from components.params import DataParams
 from components.row import Row, require_columns
 from components.table_cells import NeverClosed, TableCells
@@ -74,8 +74,8 @@ def _require_columns(columns: list[str], text: TextIO, name: str, data: DataPara
         other = other_delimiter(text, data)
         if other is not None and other != delimiter:
             raise DataError(
-                f"{name} was split at {shown(delimiter)} into the columns {columns}, and its cells are parted by"
-                f" {shown(other)}: write `delimiter: {shown(other)}` under data"
+                f"{name} was split at {shown(delimiter)} into the columns {told(str(columns))}, and its cells are"
+                f" parted by {shown(other)}: write `delimiter: {shown(other)}` under data"
             ) from error
         single = "it is one column; " if len(columns) == 1 else ""
         raise DataError(
