@@ -82,7 +82,7 @@ def partition_of(name: Path) -> Mapping[str, str | None]:
     None.
     """
     pairs = [part.split("=", 1) for part in name.parts[:-1] if "=" in part]
-    return {unquote(key): None if value == _NO_VALUE else unquote(value) for key, value in pairs if key}
+    return {composed(unquote(key)): None if value == _NO_VALUE else unquote(value) for key, value in pairs if key}
 
 
 def shown_path(name: Path) -> str:

@@ -153,8 +153,12 @@ class DataParams(Record):
             if len(named) != len(value):
                 raise ValueError(f"a label stands twice in {list(value)}")
             return named
+        if value is None:
+            return None
         if not isinstance(value, list):
-            return value
+            raise ValueError(
+                f"{value!r} is no list; write [good, bad], or each label with its word, {{good: great, ...}}"
+            )
         labels = [_label_text(label) for label in value]
         twice = [label for label, count in Counter(labels).items() if count > 1]
         if twice:

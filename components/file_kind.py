@@ -88,6 +88,8 @@ def _bytes_fault(head: bytes, data: DataParams) -> str | None:
     if found and declared != found and (declared, found) != _UNMARKED:
         kind_of_text = f"{found}, which Excel calls Unicode text" if found == "utf-16" else found
         return f"not {data.encoding} text (it is {kind_of_text}); set data.encoding: {found}"
+    if head.startswith(codecs.BOM_UTF8) and declared not in ("utf-8", "utf-8-sig"):
+        return f"not {data.encoding} text (it is utf-8, by its mark); set data.encoding: utf-8"
     if declared in _WIDE and not found and is_narrow(head):
         return f"not {data.encoding} text (it reads as utf-8); set data.encoding: utf-8"
     if declared not in _WIDE and is_binary(head):

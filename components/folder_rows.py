@@ -84,13 +84,13 @@ def _listed(said: Sequence[str]) -> str:
 
 def _patterns(strays: Counter[Path], loose: Sequence[Path]) -> Iterator[str]:
     """What to write into data.ignore: the folders, and the files that lie in none."""
-    yield from (_yaml(home.as_posix()) for home in sorted(strays)[:_NAMED])
-    yield from (_yaml(name.as_posix()) for name in loose[:_NAMED])
+    yield from (yaml_word(home.as_posix()) for home in sorted(strays)[:_NAMED])
+    yield from (yaml_word(name.as_posix()) for name in loose[:_NAMED])
     if len(strays) > _NAMED or len(loose) > _NAMED:
         yield "..."
 
 
-def _yaml(text: str) -> str:
+def yaml_word(text: str) -> str:
     """A name as YAML's flow style takes it; a byte that is no character as the sign that stands for any."""
     if re.fullmatch(r"[A-Za-z][\w./-]*", text, re.ASCII) and text.lower() not in _YAML_WORDS:
         return text

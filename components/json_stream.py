@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
+from components.values import composed
+
 BLANK = " \t\r\n\x1e\ufeff"  # between two values: white space, the mark of JSON text sequences, that of UTF-8
 _SPACE = re.compile(f"[{BLANK}]*")
 _CHUNK = 1 << 20  # characters that are read at once
@@ -40,9 +42,13 @@ def twice_on(fields: Mapping[str, Any], path: str) -> str | None:
     """The key that stands twice where a dotted path goes; None if there is none."""
     here: Any = fields
     for part in [path] if path in fields else path.split("."):
-        if isinstance(here, Doubled) and part in here.twice:
+        if not isinstance(here, Mapping):
+            return None
+        # In ASCII nothing is written in another Unicode form.
+        keys = {part} & here.keys() if part.isascii() else {key for key in here if composed(key) == part}
+        if len(keys) > 1 or (isinstance(here, Doubled) and keys & here.twice):
             return part
-        here = here.get(part) if isinstance(here, Mapping) else None
+        here = here[keys.pop()] if keys else None
     return None
 
 

@@ -6,6 +6,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from types import UnionType
@@ -21,6 +22,7 @@ NODE = 16  # what a node costs beside its characters: "[0,0,0" takes far more me
 # Longer integers are quadratic to read and to hash apart; no float that anybody means is longer.
 MAX_DIGITS = {"tag:yaml.org,2002:int": 20, "tag:yaml.org,2002:float": 40}
 MAX_NEAR, MAX_NAME = 1000, 100  # a near miss is looked for among so many words, of this length at most
+_OTHER_BASE = re.compile(r"[-+]?0[0-7_]+|.*:.*")
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
@@ -33,7 +35,8 @@ class _Loader(yaml.SafeLoader):
     much out of little, an alias inside of what it names, endless numbers and text that no file can hold.
 
     A key is text as it is typed, never a number, date or boolean, and so is what stands under a key of ``texts``. A
-    number may have an exponent without a dot (`5e-3`), as in YAML 1.2, which DVC reads.
+    number may have an exponent without a dot (`5e-3`), as in YAML 1.2, which DVC reads. `0256`, to the base of eight in
+    YAML 1.1, and `4:16`, to that of sixty, are faults.
     """
 
     def __init__(self, text: str, texts: Collection[str] = ()) -> None:
@@ -83,6 +86,17 @@ class _Loader(yaml.SafeLoader):
                     _as_typed(entry[1] if isinstance(entry, tuple) else entry)
         return node
 
+    def construct_number(self, node: yaml.ScalarNode) -> object:
+        if _OTHER_BASE.fullmatch(node.value):
+            raise yaml.MarkedYAMLError(
+                None,
+                None,
+                f"{node.value} is {self.construct_yaml_int(node)} in YAML 1.1 and something else in 1.2; write a number"
+                " without a 0 in front and without a colon, or a text in quotes",
+                node.start_mark,
+            )
+        return self.construct_yaml_int(node)
+
 
 def _as_typed(node: yaml.Node) -> None:
     """Make a plain scalar the text that stands in the file; nothing (null) stays nothing."""
@@ -91,6 +105,7 @@ def _as_typed(node: yaml.Node) -> None:
 
 
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp", "value")}
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(?:[0-9][0-9_]*\.?|\.[0-9])[0-9_]*[eE][-+]?[0-9]+\Z"),
@@ -115,6 +130,8 @@ def read_mapping(path: Path, texts: Collection[str] = ()) -> dict[str, Any]:
         raise ParamsError(f"{path} does not exist; run preface in a folder that has a params.yaml") from error
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path} is not YAML: byte {error.start} is not UTF-8; save the file as UTF-8") from error
     except (Exception, RecursionError) as error:  # odd scalars raise ValueError, KeyError and others in PyYAML
         raise ParamsError(f"{path} is not YAML: {told(' '.join(str(error).split()))}") from error
     if len(content) > MAX_SIZE:
@@ -136,6 +153,8 @@ def say(fault: Mapping[str, Any], root: type[BaseModel]) -> str:
         message = "missing"
     elif fault["type"] != "value_error":
         message += f" (it is {_repr.repr(fault['input'])})"
+    if fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float | date):
+        message += "; put it in quotes"  # no, 007, 2026-01-01
     return f"  {told(path)}: {told(message)}"
 
 

@@ -34,11 +34,13 @@ def parquet_rows(file: Path, name: str, data: DataParams) -> Iterator[Row]:
             spelt = [composed(column) for column in present]
             wanted = [path if path in spelt else path.split(".")[0] for path in (data.text, data.target)]
             require_columns(name, spelt, data, wanted)
-            columns = [present[spelt.index(column)] for column in dict.fromkeys(wanted)]
+            names = list(dict.fromkeys(wanted))
+            columns = [present[spelt.index(column)] for column in names]
             number = 0
             # One thread: the rows are made into Python's values here, and reading is never what takes the time.
             for batch in table.iter_batches(_ROWS, columns=columns, use_threads=False):
-                for fields in _rows(batch, list(dict.fromkeys(wanted))):
+                # pyarrow takes a name with a dot for a path too, and gives what stands there as well.
+                for fields in _rows(batch.select(columns), names):
                     number += 1
                     yield _row(fields, f"{name}:{number}", data)
     except (pa.ArrowException, OSError, NotImplementedError) as error:

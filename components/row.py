@@ -8,7 +8,7 @@ from typing import Any
 
 from components.errors import DataError, told
 from components.params import DataParams
-from components.values import composed
+from components.values import ENCODE, composed, near_label
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ def require_columns(name: str, present: Sequence[str], data: DataParams, wanted:
             keys = (
                 "data.text, data.target or data.columns" if data.format in ("csv", "tsv") else "data.text, data.target"
             )
-            raise DataError(f"{name} has {said} {column!r}; it has {_listed(present)}: set {keys}")
+            near = near_label(column, present) if column not in present else ""
+            if any("\ud800" <= sign <= "\udfff" for each in present for sign in each):
+                near += f"; there are bytes that are not {data.encoding}: {ENCODE}"
+            raise DataError(f"{name} has {said} {column!r}{near}; it has {_listed(present)}: set {keys}")
 
 
 def pick_both(fields: Mapping[str, Any], where: str, data: DataParams) -> Row:

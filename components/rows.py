@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from components.data_files import data_files, partition_of, shown_path
 from components.errors import DataError, told
 from components.file_kind import refuse_other_kinds
-from components.folder_rows import refuse_strays, text_file_row
+from components.folder_rows import refuse_strays, text_file_row, yaml_word
 from components.json_rows import json_rows
 from components.params import DataParams
 from components.parquet_rows import parquet_rows
@@ -40,6 +40,13 @@ def read_rows(folder: Path, data: DataParams) -> Iterator[Row]:
         except UnicodeError as error:
             raise DataError(
                 f"{shown_path(name)} is not {data.encoding} text ({told(str(error))}); set data.encoding"
+            ) from error
+        except DataError as error:
+            if len(names) == 1:
+                raise
+            pattern = yaml_word(name.as_posix())
+            raise DataError(
+                f"{error}; if the file is not meant, leave it out with `ignore: [{pattern}]` under the task's data"
             ) from error
 
 

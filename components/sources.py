@@ -30,7 +30,7 @@ from components import hub, identity, params, s3, web
 from components.addresses import fault_of, scheme_of
 from components.archives import extract, top_folder
 from components.distributions import download
-from components.errors import PrefaceError, SourceError
+from components.errors import PrefaceError, SourceError, told
 from components.folders import whole_folder
 from components.own_folders import overlap, refuse_sources
 from components.redaction import redact
@@ -66,6 +66,8 @@ def fetch(source: str, to: Path, sha256: str | None = None, *, root: Path = Path
             web.download(source, new)
         else:
             _copy(source, _existing(source, root), new, only)
+        for rules in new.rglob(".dvcignore"):
+            rules.unlink()  # DVC refuses a folder that holds one; no rows are in it
         files = _tree(new)
         if not files:
             raise SourceError(f"{source} holds no file; correct the address")
@@ -148,10 +150,19 @@ def _copy(source: str, path: Path, new: Path, only: Sequence[str]) -> None:
 
 
 def _tree(path: Path) -> list[Path]:
-    """The files below a folder, those that links name included; a link that would be passed over is told."""
+    """The files below a folder, those that links name included; a link that would be passed over is told.
+
+    So is a name that DVC does not take.
+    """
     if path.is_file():
         return [path]
     found = sorted(path.rglob("*"))
+    for name in (each.relative_to(path).as_posix() for each in found):
+        if any("\ud800" <= sign <= "\udfff" for sign in name):
+            raise SourceError(
+                f"{path} holds {told(name)}, a name that is not UTF-8, and DVC takes no other; rename it (a whole"
+                " folder: `convmv -f latin1 -t utf8 -r --notest FOLDER`)"
+            )
     for link in found:
         if link.is_symlink() and not link.is_file():
             what = "a folder, which is not followed" if link.is_dir() else "nothing that is there"

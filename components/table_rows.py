@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from components.dialect import shown
-from components.errors import DataError
+from components.errors import DataError, told
 from components.params import DataParams
 from components.row import Row, require_columns
 from components.table_cells import NeverClosed, TableCells
@@ -18,6 +18,7 @@ from components.table_shape import columns_of, is_row_of
 from components.values import composed
 
 _NULL = "\\N"  # MySQL and PostgreSQL write a missing value so, and nobody a text
+_NAMES = "holds the names of the columns; take the line out, or data.columns if the table has a header"
 
 
 def table_rows(text: TextIO, name: str, data: DataParams) -> Iterator[Row]:
@@ -39,7 +40,9 @@ def table_rows(text: TextIO, name: str, data: DataParams) -> Iterator[Row]:
         # What is declared is obeyed: then a cell of many lines is one, whatever they look like.
         rows = cells.rows(len(columns), is_row_of(columns, data), doubt=data.quoting is None)
         for line, lines, found, fault in rows:
-            if fault is None:
+            if fault is None and _names_columns(found, columns):
+                yield Row(f"{name}:{line}", fault=_NAMES, lines=lines)
+            elif fault is None:
                 yield Row(f"{name}:{line}", _value(found[at_text]), _value(found[at_target]), None, lines)
             else:
                 yield Row(f"{name}:{line}", fault=fault, lines=lines)
@@ -48,6 +51,13 @@ def table_rows(text: TextIO, name: str, data: DataParams) -> Iterator[Row]:
             f'{name}:{error.line}: a quote opens here and is never closed; write a quote inside a cell as "", or where'
             " a quote is a character like any other, set data.quoting: none; a file that was cut off ends so too"
         ) from error
+
+
+def _names_columns(cells: list[str], columns: list[str]) -> bool:
+    """Whether a row is the header: ``data.columns`` stand beside one, or tables were joined, each with its own."""
+    if len(columns) < 2 or composed(cells[-1]) != columns[-1]:
+        return False
+    return [composed(cell.lstrip("\ufeff")) for cell in cells] == columns
 
 
 def _value(cell: str) -> str | None:
@@ -64,8 +74,8 @@ def _require_columns(columns: list[str], text: TextIO, name: str, data: DataPara
         other = other_delimiter(text, data)
         if other is not None and other != delimiter:
             raise DataError(
-                f"{name} was split at {shown(delimiter)} into the columns {columns}, and its cells are parted by"
-                f" {shown(other)}: write `delimiter: {shown(other)}` under data"
+                f"{name} was split at {shown(delimiter)} into the columns {told(str(columns))}, and its cells are"
+                f" parted by {shown(other)}: write `delimiter: {shown(other)}` under data"
             ) from error
         single = "it is one column; " if len(columns) == 1 else ""
         raise DataError(

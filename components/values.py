@@ -18,6 +18,7 @@ from functools import lru_cache
 from components.errors import DataError, told
 
 _WHOLE = re.compile(r"(-?\d+)\.0+")
+ENCODE = "set data.encoding, as in cp1252 or gb18030, if the file is in another"
 _SHOWN = 60  # characters of a value in a message, and labels
 
 
@@ -47,7 +48,9 @@ def text_of(value: object, column: str, encoding: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DataError(f"{told(column)!r} holds bytes that are not {encoding}, or half a character") from error
+        raise DataError(
+            f"{told(column)!r} holds bytes that are not {encoding}, or half a character; {ENCODE}"
+        ) from error
     text = value.strip()
     if not text:
         raise DataError(f"{told(column)!r} is empty")
@@ -81,10 +84,10 @@ def number_of(value: object, column: str) -> float:
     """The number that stands in a cell as text or as such.
 
     Raises:
-        DataError: there is none, or it is NaN.
+        DataError: there is none, or it is NaN, true or false.
     """
     try:
-        number = float(value)  # type: ignore[arg-type]  # whatever float() takes is a number
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # what it takes is one
     except (TypeError, ValueError):
         number = math.nan
     except OverflowError:  # an integer of more than 308 digits lies in an open range all the same

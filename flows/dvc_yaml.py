@@ -28,7 +28,7 @@ def require_same(path: Path, declared: Params) -> None:
     try:
         with path.open(encoding="utf-8") as file:
             raw = YAML(typ="safe").load(file)  # as dvc.utils.serialize does
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none, 2026-13-01
         raise ParamsError(_not_read(path, error)) from None
     for section in ("bases", "tasks"):
         ours, theirs = set(getattr(declared, section)), set(raw[section])
@@ -39,9 +39,9 @@ def require_same(path: Path, declared: Params) -> None:
             raise ParamsError(f"{path}: DVC reads tasks.{name}.base otherwise; write it in quotes: {task.base!r}")
 
 
-def _not_read(path: Path, error: YAMLError) -> str:
+def _not_read(path: Path, error: YAMLError | ValueError) -> str:
     if not isinstance(error, MarkedYAMLError) or (mark := error.problem_mark) is None:
-        return f"{path} cannot be read by DVC: {told(' '.join(str(error).split()))}"
+        return f"{path} cannot be read by DVC: {told(' '.join(str(error).split()))}; put words of digits in quotes"
     line = path.read_text(encoding="utf-8").splitlines()[mark.line]
     address = next((found for found in _ADDRESS.finditer(line) if found.start() <= mark.column <= found.end()), None)
     if address:

@@ -130,6 +130,7 @@ def test_a_folders_name_gives_a_column_its_value() -> None:
     path = Path("year=2024/label=caf%C3%A9%20%2F%3D/part-0.parquet")
     assert partition_of(path) == {"year": "2024", "label": "café /="}
     assert partition_of(Path("label=__HIVE_DEFAULT_PARTITION__/a.parquet")) == {"label": None}
+    assert partition_of(Path("e\u0301=1/a.parquet")) == {"\u00e9": "1"}  # as a Mac's file names have it
     assert partition_of(Path("label=/=x/plain/a=b.parquet")) == {"label": ""}
 
 

@@ -18,6 +18,7 @@ from components.params import SPLITS, DataParams, Split, SplitParams
 from components.rows import Row
 from components.selection import kept as selected
 from components.tally import REASONS, Dropped, Tally
+from components.values import ENCODE
 
 TOKENIZER = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
 TOKENIZER.pre_tokenizer = pre_tokenizers.Whitespace()  # a token is a word or a run of punctuation
@@ -148,7 +149,7 @@ def test_a_limit_keeps_its_number_and_says_which_rows_it_left_out() -> None:
         (Row("a:1", " \n\u00a0", "pos"), "'text' is empty"),
         (Row("a:1", None, "pos"), "'text' is empty"),
         (Row("a:1", 3, "pos"), "'text' holds int, not text"),
-        (Row("a:1", "caf\udce9", "pos"), "'text' holds bytes that are not utf-8, or half a character"),
+        (Row("a:1", "caf\udce9", "pos"), f"'text' holds bytes that are not utf-8, or half a character; {ENCODE}"),
         (Row("a:1", "fine", ""), "'target' is empty"),
         (Row("a:1", "fine", "good"), "label 'good' is none of ['neg', 'pos']"),
         (Row("a:1", "fine", ["pos"]), "'target' holds list, not text"),

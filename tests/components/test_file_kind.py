@@ -155,6 +155,7 @@ def test_a_text_that_stands_in_place_of_rows_is_told(tmp_path: Path, format_: st
         ("csv", "текст,ответ\nда,нет\n".encode("utf-16-le"), {}, "set data.encoding: utf-16-le"),
         ("csv", ("文字,回答\n" + "很好,好\n" * 9).encode("utf-16-be"), {}, "set data.encoding: utf-16-be"),
         ("csv", ROWS.encode("utf-16"), {"encoding": "utf-16-le"}, "set data.encoding: utf-16"),
+        ("csv", ROWS.encode("utf-8-sig"), {"encoding": "cp1252"}, "by its mark); set data.encoding: utf-8"),
         ("csv", ROWS.encode(), {"encoding": "utf-16"}, "(it reads as utf-8); set data.encoding: utf-8"),
         ("jsonl", ROWS.encode(), {}, "text that begins with 'text,label'); if it is a table, set data.format: csv"),
         ("jsonl", ROWS.replace(",", "\t").encode(), {}, "set data.format: tsv"),

@@ -107,6 +107,19 @@ def test_a_bad_first_line_is_one_bad_row_too() -> None:
     assert pairs(rows[1:]) == OBJECTS
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"e\u0301": {"a": "1"}, "e\u0301": {"a": "2"}, "target": "b"}',
+        '{"\u00e9": {"a": "1"}, "e\u0301": {"a": "2"}, "target": "b"}',
+        '{"e\u0301": {"a": "1", "a": "2"}, "target": "b"}',
+    ],
+)
+def test_a_key_stands_twice_in_whatever_unicode_form(line: str) -> None:
+    (row,) = read(line, text="\u00e9.a")
+    assert "stands twice in the object; keep one" in (row.fault or "")
+
+
 def test_a_key_that_stands_twice_elsewhere_spoils_no_row() -> None:
     (row,) = read('{"text": "a", "target": "b", "tags": {"x": 1, "x": 2}}')
     assert (row.text, row.target, row.fault) == ("a", "b", None)

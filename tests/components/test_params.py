@@ -254,7 +254,7 @@ def test_an_unknown_task_is_told_with_its_near_miss(load: Load) -> None:
         (b"", "holds nothing; it must hold a mapping"),
         (b"- bases\n- tasks\n", "holds list; it must hold a mapping"),
         (b"bases: [", "is not YAML: "),
-        (b"bases: \xff\xfe", "is not YAML: "),
+        (b"bases: \xff\xfe", "is not YAML: byte 7 is not UTF-8; save the file as UTF-8"),
         (b"bases: {a: 2001-99-99}", "is not YAML: month must be in 1..12"),
         (b"bases: !!bool perhaps", "is not YAML: "),
         (b"bases: !!python/object/apply:os.getcwd []", "is not YAML: "),

@@ -103,6 +103,11 @@ def test_nested_columns_are_reached_and_names_compared_in_one_unicode_form(tmp_p
     assert rows[1].fault == "no field 'réponse.texte'; it has ['réponse', 'target']"
 
 
+def test_a_column_whose_name_has_a_dot_is_told_from_what_stands_inside_of_another(tmp_path: Path) -> None:
+    table = pa.table({"row": [{"text": "other"}], "row.text": ["a"], "target": ["x"]})
+    assert read(tmp_path, table, text="row.text") == [Row("a.parquet:1", "a", "x")]
+
+
 def test_two_columns_of_one_name_and_a_missing_one_are_told(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["text", "text", "target"])
     with pytest.raises(DataError, match=r"a\.parquet has 2 columns named 'text'; .* set data\.text, data\.target$"):

@@ -138,7 +138,9 @@ def test_the_wrong_encoding_of_a_whole_file_is_told(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"texte,target\none,a\n", r"a\.csv has no column 'text'; it has \['texte', 'target'\]: set data\.text"),
-        (b"text,text,target\none,two,a\n", "has 2 columns named 'text'"),
+        (b"text,text,target\none,two,a\n", "has 2 columns named 'text'; it has"),
+        (b"text, Target\none,a\n", r"no column 'target'; ' Target' differs in letter case or white space alone; it"),
+        (b"caf\xe9,target\none,a\n", "no column 'text'; there are bytes that are not utf-8: set data.encoding, as in"),
         (b"", r"a\.csv is empty \(0 bytes\)"),
     ],
 )
@@ -147,6 +149,13 @@ def test_a_missing_or_ambiguous_column_is_named_beside_those_there_are(
 ) -> None:
     with pytest.raises(DataError, match=message):
         read(tmp_path, "a.csv", content)
+
+
+@pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_file_beside_the_rows_is_told_with_the_line_that_leaves_it_out(tmp_path: Path, format_: str) -> None:
+    (tmp_path / "the notes.md").write_bytes(b"# Notes\n")
+    with pytest.raises(DataError, match=r"the notes\.md (is not|has no column) .*`ignore: \[\"the notes\.md\"\]`"):
+        read(tmp_path, "zebra", b"x", format=format_)
 
 
 def test_a_missing_parquet_column_and_a_file_that_is_no_parquet(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import traceback
@@ -140,6 +141,25 @@ def test_a_link_that_would_be_passed_over_is_told(tmp_path: Path) -> None:
     (tmp_path / "rows/link.csv").symlink_to("a.csv")
     fetch("rows", tmp_path / "out", root=tmp_path)
     assert got(tmp_path / "out") == {"a.csv": ROWS, "link.csv": ROWS}
+
+
+def test_a_name_that_dvc_does_not_take_is_told(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.csv")
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / name).write_bytes(ROWS)
+    for ask in (lambda: resolve("rows", root=tmp_path), lambda: fetch("rows", tmp_path / "out", root=tmp_path)):
+        with pytest.raises(SourceError, match=r"caf\\udce9.csv, a name that is not UTF-8, .*rename it") as raised:
+            ask()
+        assert str(raised.value).isprintable()
+
+
+def test_rules_of_dvc_are_left_out_of_what_dvc_keeps(tmp_path: Path) -> None:
+    for name in ("a.csv", ".dvcignore", "deep/b.csv", "deep/.dvcignore"):
+        (tmp_path / "rows" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "rows" / name).write_bytes(ROWS)
+    fetch("rows", tmp_path / "out", root=tmp_path)
+    assert got(tmp_path / "out") == {"a.csv": ROWS, "deep/b.csv": ROWS}
+    assert (tmp_path / "rows/.dvcignore").exists()
 
 
 @pytest.mark.parametrize("source", ["x" * 300, "~nobody-of-this-name/rows.csv", "rows\u00a0of may.csv", "loop"])

@@ -169,6 +169,17 @@ def test_a_wrong_separator_is_told_with_the_line_to_write(given: dict[str, Any])
         read("text;label\none;good\n", **given)
 
 
+def test_a_header_where_a_row_should_be_is_no_row() -> None:
+    joined = table() + "\ufeff" + table().replace("number", "digit")
+    rows = read(joined, labels=None)
+    assert (len(kept(rows)), named(rows)) == (40, [22])
+    rows = read(table(), labels=None, columns=["text", "label"])
+    assert (len(kept(rows)), named(rows)) == (20, [1])
+    assert rows[0].fault == (
+        "holds the names of the columns; take the line out, or data.columns if the table has a header"
+    )
+
+
 def test_a_file_of_one_column_is_told_as_such() -> None:
     with pytest.raises(DataError, match=r"no column 'label'; it has \['text'\].*it is one column; split at \",\""):
         read("text\none\ntwo\n")

@@ -78,6 +78,31 @@ def test_such_numbers_are_what_dvc_s_reader_takes_them_for(
     assert found == theirs
 
 
+@pytest.mark.parametrize("typed", ["007", "-010", "4:16", "1:30:00"])
+def test_a_number_that_yaml_1_1_alone_reads_so_is_told(tmp_path: Path, typed: str) -> None:
+    with pytest.raises(ParamsError, match=rf"{typed} is -?\d+ in YAML 1.1 and something else in 1.2; write a number"):
+        read(tmp_path, threshold=typed)
+
+
+@pytest.mark.parametrize("typed", ["0", "10", "0x1f", "1_000", "-1"])
+def test_a_plain_number_is_one(tmp_path: Path, typed: str) -> None:
+    assert read(tmp_path, threshold=typed).gate[0].threshold == int(typed, 0)
+
+
+@pytest.mark.parametrize("typed", ["no", "12", "1.5", "2026-01-01"])
+def test_a_text_that_yaml_takes_for_something_else_is_told_to_be_quoted(tmp_path: Path, typed: str) -> None:
+    file = tmp_path / "params.yaml"
+    text = FILE.format(hash="0" * 64, labels="[a, b]", rate="0.05", threshold="0.5")
+    file.write_text(text.replace("Say it.", typed), encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"film\.instruction: Input should be a valid string .*; put it in quotes"):
+        load(file)
+
+
+def test_labels_that_are_no_list_are_told_with_one(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"labels: 'good' is no list; write \[good, bad\], or each label"):
+        read(tmp_path, labels="good")
+
+
 # --- metrics of labels ------------------------------------------------------------------------------------------------
 
 

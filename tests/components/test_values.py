@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import DataError
-from components.values import answer_of, number_of, same_label, same_labels, text_of
+from components.values import ENCODE, answer_of, number_of, same_label, same_labels, text_of
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", " ", math.nan, Decimal("NaN")])
@@ -76,7 +76,7 @@ def test_a_spelling_that_two_labels_share_means_neither() -> None:
         ({"a": 1}, "'label' holds dict, not text"),
         (b"a", "'label' holds bytes, not text"),
         (datetime(2026, 1, 1, tzinfo=UTC), "'label' holds datetime, not text"),
-        ("half \ud800", "'label' holds bytes that are not utf-8, or half a character"),
+        ("half \ud800", f"'label' holds bytes that are not utf-8, or half a character; {ENCODE}"),
     ],
 )
 def test_what_is_no_answer_is_named(value: object, message: str) -> None:
@@ -106,7 +106,7 @@ def test_a_number_beyond_every_float_still_lies_in_an_open_range(value: object, 
     assert number_of(value, "score") == number
 
 
-@pytest.mark.parametrize("value", [None, "", math.nan, "nan", [1], {}, "x" * 100_000, "\udce9"])
+@pytest.mark.parametrize("value", [None, "", math.nan, "nan", [1], {}, "x" * 100_000, "\udce9", True, False])
 def test_what_is_no_number_is_named_in_short(value: object) -> None:
     with pytest.raises(DataError, match=r"'score' is .*, not a number") as caught:
         number_of(value, "score")

@@ -625,6 +625,12 @@ def test_a_name_that_dvc_reads_as_a_number_is_told(project_of_one: Callable[...,
         data_step.prepare(root)
 
 
+def test_a_date_that_there_is_not_is_told(project_of_one: Callable[..., Path]) -> None:
+    root = project_of_one("{source: rows.csv, format: csv, labels: [2026-13-01, pos]}")
+    with pytest.raises(ParamsError, match=r"cannot be read by DVC: month must be in 1..12; put .* in quotes"):
+        data_step.prepare(root)
+
+
 @pytest.fixture
 def project_of_one(tmp_path: Path) -> Callable[..., Path]:
     """A params.yaml as somebody types it, the data of its one task given."""
