@@ -8,6 +8,7 @@ come from.
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -31,6 +32,8 @@ _BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error),
     *(EOFError, OSError, RuntimeError, NotImplementedError, UnicodeError, ValueError, OverflowError),
 )
+# What the disk says of what is written to it, and not of the archive.
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 # Text packs to a tenth, a table of few words to a fiftieth. What makes more is no data set but an attack, or a mistake.
 RATIO = 200  # bytes out of one byte of the outermost archive
 SMALL = 100 << 20  # bytes that any archive may make, however small
@@ -157,6 +160,8 @@ def _extract(archive: Path, member: str, to: Path, only: Sequence[str], allowanc
                 _copy(entry, to / below, archive, allowance)
                 found += 1
     except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            raise
         raise SourceError(f"{archive.name} is not a whole archive: {error}") from error
     if not found:
         raise SourceError(f"{archive.name} holds no {member}; list it and correct the address")
@@ -234,4 +239,5 @@ def _zip_entry(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Entry:
 
 
 def _tar_entry(tape: tarfile.TarFile, info: tarfile.TarInfo) -> _Entry:
-    return _Entry(info.name, info.isreg(), lambda: cast("IO[bytes]", tape.extractfile(info)), True)  # None for links
+    # None for links. The holes of a sparse file are in no stream: they are counted where they come out.
+    return _Entry(info.name, info.isreg(), lambda: cast("IO[bytes]", tape.extractfile(info)), not info.issparse())

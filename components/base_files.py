@@ -213,7 +213,8 @@ def _ids(tokenizer: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         yield from ((token, number) for token, number in vocab.items() if type(number) is int)
     elif isinstance(vocab, list):  # Unigram: [token, score] in the order of the ids
         yield from ((str(entry[0]), number) for number, entry in enumerate(vocab) if isinstance(entry, list) and entry)
-    for entry in tokenizer.get("added_tokens") or ():
+    added = tokenizer.get("added_tokens")
+    for entry in added if isinstance(added, list) else ():
         if isinstance(entry, dict) and type(entry.get("id")) is int:
             yield str(entry.get("content")), entry["id"]
 

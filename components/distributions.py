@@ -48,6 +48,10 @@ class _Unreachable(Exception):
     """A page could not be had now."""
 
 
+class _WantsLogin(Exception):
+    """A page is shown to those alone whom the index knows."""
+
+
 def download(requirement: str, sha256: str, to: Path) -> Path:
     """The file of ``NAME==VERSION`` that has this digest, put into the folder ``to``.
 
@@ -59,6 +63,7 @@ def download(requirement: str, sha256: str, to: Path) -> Path:
     settings = _pip_settings()
     other: list[str] = []
     silent: list[str] = []
+    closed: list[str] = []
     with _session(settings) as session:
         for page in _pages(name, settings):
             try:
@@ -73,6 +78,8 @@ def download(requirement: str, sha256: str, to: Path) -> Path:
                     other.append(got)
             except _Unreachable as error:
                 silent.append(f"{page} ({error})")
+            except _WantsLogin:
+                closed.append(page)
     if other and not silent:
         raise SourceError(
             f"{requirement} has the sha256 {' and '.join(dict.fromkeys(other))}, params.yaml pins {sha256}; find out"
@@ -81,6 +88,11 @@ def download(requirement: str, sha256: str, to: Path) -> Path:
     if silent:
         raise SourceUnavailable(
             f"could not reach an index for {requirement}: {'; '.join(silent)}; check the network and try again"
+        )
+    if closed:
+        raise SourceError(
+            f"{requirement}: {' and '.join(closed)} answered 401, a login is missing or wrong; put it into ~/.netrc or"
+            " pip's own settings (PIP_INDEX_URL)"
         )
     looked = ", ".join(_pages(name, settings))
     raise SourceError(f"no index has {requirement} (looked at {looked}); correct the address, or PIP_INDEX_URL")
@@ -140,6 +152,8 @@ def _listed(session: Any, page: str) -> Iterable[_File]:
     here = _local(page)
     if here is None:
         with _answer(session, page, {"Accept": _PAGES}) as response:
+            if response.status_code == 401:
+                raise _WantsLogin
             if response.status_code >= 400:
                 if response.status_code >= 500 or response.status_code == 429:
                     raise _Unreachable(f"it answered {response.status_code}")
@@ -208,7 +222,7 @@ def _answer(session: Any, url: str, headers: Mapping[str, str]) -> Iterator[Any]
     try:
         with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
             yield response
-    except (requests.RequestException, ValueError) as error:
+    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:  # JSON of any kind
         raise _Unreachable(type(error).__name__) from None
 
 

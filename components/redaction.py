@@ -12,6 +12,10 @@ import re
 MASK = "***"
 # An address runs to the next sign that cannot stand in one. A password may hold "@", "/" and ":" all the same.
 _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s'\"<>`|]+)")
+# A user and a password typed as they are, blanks and quotes included; a port and no more is not one.
+_ODD_PASSWORD = re.compile(
+    r"\b([A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'\"\[]*:)(?!\d{1,5}(?![\w%]))(?:(?!://)[^@\n]){1,200}@"
+)
 # Theirs is an "@" that means something else, unless a colon stands before it.
 _AT_IS_NO_PASSWORD = frozenset({"hf", "pypi", "file", "models", "runs"})
 # Tokens whose form tells them, wherever they stand: of Hugging Face, AWS, GitHub, GitLab, PyPI, and JSON web tokens.
@@ -21,11 +25,13 @@ _TOKEN = re.compile(
 )
 _DATABASES = ("postgres", "mysql", "mariadb", "mssql", "oracle")
 _PATHS = ("sqlite", "file")
-# "password=secret" and "token: secret" outside of addresses, as drivers and libraries write them.
+# "password=secret", "token: secret" and {"token": "secret"} outside of addresses, as drivers and libraries write them.
 _FIELD = re.compile(
-    r"(?i)\b((?:[a-z0-9]+[_-])*(?:password|passwd|pwd|secret|token|signature|api[_-]?key|access[_-]?key|credential)"
-    r"(?:[_-][a-z0-9]+)*)(\s*[=:]\s*)(?!\*\*\*)([^\s,;&'\"]+)"
+    r"(?i)\b([\w-]{0,40}(?:password|passwd|pwd|passphrase|secret|token|signature|api[_-]?key|access[_-]?key|credential)"
+    r"(?:[_-][a-z0-9]+)*)(['\"]?\s*[=:]\s*)(?!\*\*\*)('[^'\n]*'|\"[^\"\n]*\"|[^\s,;&'\"]+)"
 )
+# What else signs an address, in the part behind its host: libraries write that alone.
+_SIGNED = re.compile(r"(?i)([?&](?:sig|key|code|auth|(?:aws|oss)accesskeyid|googleaccessid|policy)=)[^\s&'\"<>)]+")
 _BEARER = re.compile(r"(?i)\b(authorization\s*:\s*)?(bearer|basic)\s+([A-Za-z0-9._~+/=-]{8,})")
 _SECRET_VARIABLE = re.compile(r"(?i)(^|_)(password|passwd|secret|token|api_key|auth_string|access_key|access_key_id)$")
 _SHORTEST = 8  # signs: a shorter value of a variable would mask ordinary words
@@ -40,13 +46,24 @@ def redact(text: str) -> str:
     for value in _secret_values():
         text = text.replace(value, MASK)
     text = _TOKEN.sub(MASK, text)
+    text = _ODD_PASSWORD.sub(lambda match: f"{match[1]}{MASK}@", text)
     text = _ADDRESS.sub(lambda match: f"{match[1]}://{_public(match[1].lower(), match[2])}", text)
     text = _FIELD.sub(lambda match: f"{match[1]}{match[2]}{MASK}", text)
+    text = _SIGNED.sub(lambda match: f"{match[1]}{MASK}", text)
     return _BEARER.sub(lambda match: f"{match[1] or ''}{match[2]} {MASK}", text)
+
+
+def public(address: str) -> str:
+    """An address that stands alone, without what may be a secret: nothing before an "@" is shown where no scheme is."""
+    if "@" in address and not _ADDRESS.match(address):
+        return f"{MASK}@{redact(address.rpartition('@')[2])}"
+    return redact(address)
 
 
 def carries_password(address: str) -> bool:
     """Whether an address holds a user or a password in front of its host; one that ``redact`` has masked does not."""
+    if _ODD_PASSWORD.match(address):
+        return True
     match = _ADDRESS.match(address)
     end = _user_ends(match[1].lower(), match[2]) if match else 0
     return match is not None and match[2][:end] not in ("", f"{MASK}@")

@@ -28,7 +28,9 @@ _SIGNATURE = re.compile(
 )
 _AZURE = frozenset({"sig", "sv", "ss", "srt", "sp", "se", "st", "spr", "sr", "sip", "sdd"})
 _AZURE |= {"skoid", "sktid", "skt", "ske", "sks", "skv"}
-_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
+_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?>(?:<!--(?>.*?-->)\s*)*)<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
+)
 _PAGES = (".html", ".htm", ".xhtml")
 
 

@@ -29,7 +29,7 @@ def _said(_context: click.Context, _option: click.Parameter, reason: str) -> str
     if not reason.strip():
         raise click.BadParameter("say why; the history keeps it")
     # Nobody can take a password out of the history again.
-    return redact(reason) if "://" in reason else reason
+    return redact(reason)
 
 
 reason_option = click.option("--reason", required=True, callback=_said, help="Why; the history keeps it.")

@@ -16,14 +16,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from components import params
 from components.base_hash import require
-from components.errors import BaseMismatch, PrefaceError, SetupError
-from components.redaction import redact
+from components.errors import BaseMismatch, PrefaceError, SetupError, StoreUnavailable
+from components.redaction import public, redact
 from flows.lock import TESTS_ALONE
 from registry import address, tracking_uri
 
@@ -147,10 +148,10 @@ def tracking_store(uri: str) -> Check:
 
     try:
         count = len(Store(uri).tasks())
-    except SetupError as error:
-        return Check("tracking store", "fail", *_mend(error))
-    except PrefaceError as error:
+    except StoreUnavailable as error:
         return Check("tracking store", "fail", str(error), "start the server, or unset MLFLOW_TRACKING_URI")
+    except PrefaceError as error:
+        return Check("tracking store", "fail", *_mend(error))
     return Check("tracking store", "ok", f"{redact(uri)}, {count} task(s)")
 
 
@@ -177,7 +178,7 @@ def artifact_folder(uri: str) -> Check:
     return Check("artifact folder", "ok", f"{folder} can be written")
 
 
-def _mend(error: SetupError) -> tuple[str, str]:
+def _mend(error: PrefaceError) -> tuple[str, str]:
     """What was found, and what to type: the two halves of a message."""
     found, _, mend = str(error).rpartition("; ")
     return (found, mend) if found else (mend, "see the message")
@@ -222,11 +223,10 @@ def prefect_api(url: str | None) -> Check:
         return Check("prefect", "ok", "no server: each flow run brings its own for as long as it takes")
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=SECONDS) as answer:
-            return Check("prefect", "ok", f"{redact(url)} answers {answer.status}")
-    except (OSError, ValueError) as error:
-        return Check(
-            "prefect", "fail", f"{redact(url)}: {redact(str(error))}", "prefect server start, or unset PREFECT_API_URL"
-        )
+            return Check("prefect", "ok", f"{public(url)} answers {answer.status}")
+    except (OSError, ValueError, HTTPException) as error:
+        said = " ".join(str(error).split())
+        return Check("prefect", "fail", f"{public(url)}: {said}", "prefect server start, or unset PREFECT_API_URL")
 
 
 def disk(free: int) -> Check:

@@ -51,6 +51,7 @@ def guarded(command: Sequence[str]) -> Iterator[None]:
     log_redaction.install()
     try:
         _refuse_bytes(command)
+        _refuse_no_folder()
         yield
     except Unforeseen as error:
         # Without a cause it tells of another process, and names the report of that.
@@ -83,6 +84,14 @@ def _refuse_bytes(command: Sequence[str]) -> None:
                 " convert it (iconv -f latin1 -t utf-8) and type it again",
                 WRONG_USAGE,
             )
+
+
+def _refuse_no_folder() -> None:
+    """Every path is read from the current folder, which somebody may have deleted under the shell."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        _end("error: the folder that this shell is in was deleted; cd into your project and type it again", REFUSED)
 
 
 def _end(line: str, status: int) -> None:

@@ -111,6 +111,8 @@ def enter(start: Path | None = None) -> Path:
             os.environ[name] = value
     os.environ |= proxies.settled(os.environ)
     # Two servers upon one database would be in each other's way.
-    if "PREFECT_API_URL" not in os.environ and (url := station_url(root)):
-        os.environ["PREFECT_API_URL"] = url
+    if not os.environ.get("PREFECT_API_URL"):
+        os.environ.pop("PREFECT_API_URL", None)  # an empty one would have Prefect start a server of its own
+        if url := station_url(root):
+            os.environ["PREFECT_API_URL"] = url
     return root

@@ -24,7 +24,8 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectException
 
-from components.errors import SetupError, StoreUnavailable
+from components.errors import SetupError, StoreUnavailable, told
+from components.redaction import public
 
 PAGE = 200  # Prefect's limit
 _log = logging.getLogger("preface.prefect_server")
@@ -37,11 +38,12 @@ def asking() -> Iterator[SyncPrefectClient]:
     Raises:
         StoreUnavailable: the server does not answer, answers that something in it failed, or what it was asked about
             was changed by somebody else meanwhile.
-        SetupError: it refuses what it was asked.
+        SetupError: it refuses what it was asked, or the address is none of a Prefect server.
     """
-    url = os.environ.get("PREFECT_API_URL", "no address")
+    url = told(public(os.environ.get("PREFECT_API_URL", "no address")))
     try:
         with get_client(sync_client=True) as client:
+            _require_prefect(client, url)
             yield client
     except httpx.HTTPStatusError as error:
         answer = (
@@ -50,12 +52,30 @@ def asking() -> Iterator[SyncPrefectClient]:
         if error.response.status_code in (401, 403):
             raise SetupError(f"{answer}; set PREFECT_API_KEY or PREFECT_API_AUTH_STRING") from error
         raise (StoreUnavailable if error.response.status_code >= 500 else SetupError)(answer) from error
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise SetupError(
+            f"PREFECT_API_URL={url} is no address of a server ({told(str(error))}); write http://HOST:4200/api"
+        ) from error
     except (httpx.HTTPError, OSError) as error:
         raise StoreUnavailable(
             f"Prefect at {url} does not answer ({type(error).__name__}: {error}); is it running? (PREFECT_API_URL)"
         ) from error
     except PrefectException as error:
         raise StoreUnavailable(f"Prefect at {url}: {type(error).__name__}: {error}") from error
+
+
+def _require_prefect(client: SyncPrefectClient, url: str) -> None:
+    """See that Prefect's server answers there, in a version that is understood; a process asks it once."""
+    try:
+        client.raise_for_api_version_mismatch_once()
+    except RuntimeError as error:  # Prefect's own, around what went wrong
+        cause = error.__cause__
+        if isinstance(cause, httpx.HTTPError | httpx.InvalidURL | OSError):
+            raise cause from None
+        raise SetupError(
+            f"what answers at {url} is no Prefect server of this version ({told(str(cause or error))}); write"
+            " http://HOST:4200/api into PREFECT_API_URL, or unset it"
+        ) from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 
 from components.errors import SetupError
+from components.redaction import public
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXCEPT = "no_proxy"
@@ -53,7 +54,7 @@ def _proxy(name: str, value: str) -> str:
         fit = False
     if not fit:
         raise SetupError(
-            f"{name} is {value!r}, which no library here can use as a proxy: write"
+            f"{name} is {public(value)!r}, which no library here can use as a proxy: write"
             f" {' or '.join(f'{each}://HOST:PORT' for each in SCHEMES)}, or `unset {name}`"
         )
     return address

@@ -37,11 +37,16 @@ def at_hand(root: Path) -> Iterator[None]:
     """Prefect has a server inside: the one that its settings name, else one that lives as long as this process.
 
     Raises:
-        SetupError: it does not start.
+        StoreUnavailable: the one that is named does not answer.
+        SetupError: it is none, or ours does not start.
     """
     from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
     if PREFECT_API_URL.value():
+        from flows.prefect_server import asking
+
+        with asking():
+            pass  # Prefect itself would end in a traceback
         yield
         return
     if root not in _started:

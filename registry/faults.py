@@ -15,7 +15,7 @@ from registry import address, local_disk
 # What MLflow's errors mean to a caller: not there, or not so; every other one is not now.
 ABSENT = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _WRONG = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED", "INVALID_STATE"}
-_CARRIERS = {"botocore", "boto3", "s3transfer", "urllib3", "requests"}
+_CARRIERS = {"botocore", "boto3", "s3transfer", "urllib3", "requests", "google"}  # google's protobuf reads answers
 
 
 @contextmanager
@@ -36,6 +36,11 @@ def answering(uri: str, what: str) -> Iterator[None]:
         _tell_of_disk(uri, error)
         if error.error_code in ABSENT:
             raise NotFound(f"the registry has no {what}: {said}") from error
+        if error.get_http_status_code() == 401:  # type: ignore[no-untyped-call]
+            raise RegistryError(
+                f"the tracking store {address.public(uri)} wants to know who asks: {said}; set MLFLOW_TRACKING_USERNAME"
+                " and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            ) from error
         if error.error_code in _WRONG:
             raise RegistryError(f"the tracking store {address.public(uri)} refuses: {said}") from error
         raise StoreUnavailable(address.down(uri, said)) from error

@@ -23,6 +23,7 @@ from components.base_hash import hash_base
 from components.base_support import KVShape
 from components.errors import ArtifactError, BaseError, told
 from components.params import MethodName
+from components.redaction import redact
 from registry import artifact, plain_file
 from registry.artifact import CONFIG, MANIFEST, TENSOR, WEIGHTS, Floats
 from registry.manifest import MAX_FILE, peft_config
@@ -111,7 +112,8 @@ def read(folder: Path) -> Foreign:
     if method == "prompt" and sizes.get("token_dim", columns) != columns:
         raise ArtifactError(f"{folder}: {TENSOR} has {columns} columns, token_dim says {sizes['token_dim']}; {_REMEDY}")
     base = config.get("base_model_name_or_path") or ""
-    return Foreign(folder, method, tensor, hashlib.sha256(raw).hexdigest(), sizes, base, _hash_of(base))
+    # What it calls its base is kept in the history, and may be an address.
+    return Foreign(folder, method, tensor, hashlib.sha256(raw).hexdigest(), sizes, redact(base), _hash_of(base))
 
 
 def base_fault(found: Foreign, name: str, base_hash: str) -> str:

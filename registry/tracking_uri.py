@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import sqlalchemy
 
 from components.errors import SetupError, told
-from components.redaction import MASK, redact
+from components.redaction import MASK, public
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 NAME = "MLFLOW_TRACKING_URI"
@@ -50,14 +50,18 @@ def fault(uri: str) -> str:
         return f"{shown} names no kind of database; write {uri.replace(uri[:8], 'postgresql', 1)}"
     if scheme in ("http", "https"):
         return _web(uri, shown)
+    if kind in DATABASES and match and match[1] != scheme:
+        return f"{shown} names its kind of database in capitals; write {scheme}{uri[len(scheme) :]}"
     if kind == "sqlite":
         return _file(uri, shown)
     if kind in DATABASES:
-        return _server(uri, shown)
+        return _server(uri, shown, kind)
     if scheme == "uc" or uri.lower().startswith("databricks"):
         return f"{shown} is Databricks' registry, which keeps no stages and no release log; {_KINDS}"
     if _HOST_AND_PORT.fullmatch(uri):
         return f"{shown} does not say how to speak to it; write http://{uri}"
+    if "@" in uri and (scheme in ("", "file") or "://" not in uri):
+        return f"{shown} does not say how to speak to it; {_KINDS}"
     if scheme in ("", "file") or len(scheme) == 1:  # C:\mlruns
         return _folder(uri, shown)
     return f"{shown} is no tracking store that Preface knows; {_KINDS}"
@@ -82,7 +86,7 @@ def _web(uri: str, shown: str) -> str:
     return ""
 
 
-def _server(uri: str, shown: str) -> str:
+def _server(uri: str, shown: str, kind: str) -> str:
     """A database behind a network: its parts are read as SQLAlchemy will read them."""
     authority, _, _ = uri.partition("://")[2].partition("?")
     user, at, _ = authority.rpartition("@")
@@ -93,7 +97,8 @@ def _server(uri: str, shown: str) -> str:
         )
     try:
         url = sqlalchemy.make_url(uri)
-        url.get_dialect()
+        if url.get_dialect().is_async:
+            return f"{shown} names a driver that MLflow cannot use; write {uri.replace(url.drivername, kind, 1)}"
     except (ValueError, sqlalchemy.exc.ArgumentError):
         return f"{shown} cannot be read as a database's address; write postgresql://USER:PASSWORD@HOST:5432/DATABASE"
     except ImportError:  # the kind is right, its driver is not installed: told where it is opened
@@ -108,8 +113,14 @@ def _server(uri: str, shown: str) -> str:
 def _file(uri: str, shown: str) -> str:
     try:
         url = sqlalchemy.make_url(uri)
+        url.get_dialect()().create_connect_args(url)  # ?timeout=soon
+    except sqlalchemy.exc.NoSuchModuleError:  # told where it is opened
+        pass
     except (ValueError, sqlalchemy.exc.ArgumentError):
-        return f"{shown} cannot be read as a file's address; write {_at(Path.cwd() / 'mlflow.db')}"
+        instead = uri.partition("?")[0] if "?" in uri else _at(Path.cwd() / "mlflow.db")
+        return f"{shown} cannot be read as a file's address; write {instead}"
+    if "?" in uri and not url.query:
+        return f"{shown} would keep its file under another name: no address can name a file with '?'; rename it"
     path = url.database or ""
     if (path in ("", ":memory:") and not url.host) or "mode=memory" in uri:
         return f"{shown} keeps nothing; write {_at(Path.cwd() / 'mlflow.db')}"
@@ -139,9 +150,7 @@ def _folder(uri: str, shown: str) -> str:
 
 def _shown(uri: str) -> str:
     """The address without its password; masked first, since of one that is cut nobody knows that it is one."""
-    if "@" in uri and "://" not in uri:
-        return f"{MASK}@{told(uri.rpartition('@')[2])}"
-    return told(redact(uri))
+    return told(public(uri))
 
 
 def _at(path: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -229,3 +231,38 @@ def test_rows_that_pack_well_are_taken(kind: str, tmp_path: Path) -> None:
         info.size = len(rows)
         tape.addfile(info, io.BytesIO(rows))
     assert taken(tmp_path / "a.tar", "pkg/rows.csv", tmp_path / "out") == {"rows.csv": rows}
+
+
+def sparse(to: Path, size: int) -> Path:
+    """A tarball of one file that is a hole."""
+    info = tarfile.TarInfo("rows.csv")
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:410] = b"%011o\0%011o\0" % (size, 0)  # one piece of no bytes, at the end
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    to.write_bytes(bytes(header) + bytes(1024))
+    return to
+
+
+def test_the_holes_of_a_sparse_file_are_counted(tmp_path: Path) -> None:
+    assert len(taken(sparse(tmp_path / "small.tar", 5000), "rows.csv", tmp_path / "small")["rows.csv"]) == 5000
+    bomb = sparse(tmp_path / "bomb.tar", archives.SMALL + 1)
+
+    with pytest.raises(SourceError, match="of 1,536 bytes unpacks to more than"):
+        taken(bomb, "rows.csv", tmp_path / "bomb")
+
+
+@MAKERS
+def test_a_full_disk_is_not_told_as_a_broken_archive(
+    make: Callable[..., Path], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = make(tmp_path / name, FILES)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archives, "_copy", full)
+    with pytest.raises(OSError, match="No space left"):
+        taken(archive, "pkg/data", tmp_path / "to")

@@ -132,3 +132,9 @@ def test_several_ggufs_ask_which_and_parts_of_one_how_to_merge(tmp_path: Path) -
     (tmp_path / "b.gguf").write_bytes(b"GGUF")
     with pytest.raises(BaseError, match=r"holds 3 GGUF files .*source: here/a-00001-of-00002\.gguf"):
         base_files.gguf_of(tmp_path, "here")
+
+
+@pytest.mark.parametrize("added", [5, "abc", {"id": 3}, None])
+def test_added_tokens_that_are_no_list_add_none(base: Path, added: object) -> None:
+    edit(base / "tokenizer.json", lambda said: said.update(added_tokens=added))
+    base_files.check(base, str(base))

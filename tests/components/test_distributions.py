@@ -120,6 +120,30 @@ def test_an_index_on_the_web_is_read_in_either_form(
     assert "planted" not in str(raised.value)
 
 
+def test_an_index_that_wants_a_login_is_told(
+    index: dict[str, str], site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.put("/simple/tinydata/", status=401)
+    monkeypatch.setenv("PIP_INDEX_URL", site.url.replace("http://", "http://bob:planted@") + "/simple")
+    with pytest.raises(SourceError, match=r"simple/tinydata/ answered 401, a login is missing or wrong") as raised:
+        download("tinydata==1.0", "0" * 64, tmp_path)
+    assert "planted" not in str(raised.value)
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", (tmp_path / "index").as_uri())
+    assert download("tinydata==1.0", index["tinydata-1.0.tar.gz"], tmp_path).is_file()
+
+
+@pytest.mark.parametrize(
+    "said", [b"[]", b'{"files": 3}', b'{"files": [{}]}', b'{"files": [{"filename": 3, "url": 3}]}']
+)
+def test_a_page_of_odd_json_is_no_index(
+    index: dict[str, str], said: bytes, site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.put("/simple/tinydata/", said, headers={"Content-Type": "application/json"})
+    monkeypatch.setenv("PIP_INDEX_URL", site.url + "/simple")
+    with pytest.raises(SourceUnavailable, match="could not reach an index"):
+        download("tinydata==1.0", "0" * 64, tmp_path)
+
+
 def test_an_extra_index_that_is_down_does_not_hide_what_another_has(
     index: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.errors import SourceError
-from components.redaction import carries_password, redact
+from components.redaction import carries_password, public, redact
 
 SECRET = "S3cr-t.0fMine"
 
@@ -29,6 +29,12 @@ SECRET = "S3cr-t.0fMine"
         (f"connection to host failed: password={SECRET} user=a", "connection to host failed: password=*** user=a"),
         (f"aws_secret_access_key: {SECRET}", "aws_secret_access_key: ***"),
         (f"Authorization: Bearer {SECRET}", "Authorization: Bearer ***"),
+        (f"postgresql://a:my {SECRET}@host/db", "postgresql://a:***@host/db"),
+        (f"postgresql://a:it's|<{SECRET}>@host/db", "postgresql://a:***@host/db"),
+        (f'tried http://u:a"{SECRET}@h/a at http://h:80/b', "tried http://***@h/a at http://h:80/b"),
+        (f'{{"password": "my {SECRET}", "n": 1}}', '{"password": ***, "n": 1}'),
+        (f"PGPASSWORD={SECRET} sslpassword='my {SECRET}'", "PGPASSWORD=*** sslpassword=***"),
+        (f"failed with url: /c/b.csv?sv=2&sig={SECRET}&se=1", "failed with url: /c/b.csv?sv=2&sig=***&se=1"),
     ],
 )
 def test_a_secret_is_masked(text: str, shown: str | None) -> None:
@@ -50,10 +56,27 @@ def test_a_secret_is_masked(text: str, shown: str | None) -> None:
         "data/reviews.csv",
         "tasks.a.data.max_tokens: 256, prefix.virtual_tokens: 20",
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        "http://127.0.0.1:5000 does not answer; ask whoever is ops@corp.example",
+        "http://HOST:PORT or hf://OWNER/NAME@COMMIT",
+        "the tokenizer: gpt2",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (f"bob:{SECRET}@host:3128", "***@host:3128"),
+        (f"https//bob:{SECRET}@host", "***@host"),
+        (f'"postgresql://bob:{SECRET}@host/db"', '***@host/db"'),
+        ("https://host:8080/@user/rows.csv", "https://host:8080/@user/rows.csv"),
+        ("host:3128", "host:3128"),
+    ],
+)
+def test_an_address_that_stands_alone_needs_no_scheme_to_be_masked(address: str, shown: str) -> None:
+    assert public(address) == shown
 
 
 def test_the_secrets_of_the_environment_are_masked_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:

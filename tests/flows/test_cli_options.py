@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from flows import cli_options
 
@@ -41,3 +42,17 @@ def test_how_long_ago_and_a_whole_date() -> None:
 def test_what_is_to_come_or_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"in the future|is no time"):
         moment(text)
+
+
+@pytest.mark.parametrize("secret", ["hf_" + "a" * 30, "password=planted", "https://me:planted@host"])
+def test_a_reason_is_kept_without_what_may_be_a_secret(secret: str) -> None:
+    @click.command()
+    @cli_options.reason_option
+    def move(reason: str) -> None:
+        click.echo(reason)
+
+    shown = CliRunner().invoke(move, ["--reason", f"it runs with {secret} again"]).output
+
+    assert secret not in shown
+    assert "***" in shown
+    assert shown.startswith("it runs with ")

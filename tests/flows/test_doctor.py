@@ -193,7 +193,9 @@ class TestStores:
         assert result(doctor.prefect_api(f"{health}/200")) == "ok"
         assert result(doctor.prefect_api(f"{health}/503")) == "fail"
         assert result(doctor.prefect_api("http://127.0.0.1:9")) == "fail"
-        assert result(doctor.prefect_api("nonsense")) == "fail"
+        for address in ("nonsense", "http://host:port/api", "http://a host/api", "data:x"):
+            assert result(doctor.prefect_api(address)) == "fail"
+        assert "secret" not in doctor.prefect_api("me:secret@host:4200/api").found
 
 
 @pytest.mark.flow

@@ -287,3 +287,18 @@ class TestArguments:
     ) -> None:
         for arguments in (["status", "a", "\x1b[31m"], ["\x1b[31m"], ["--\x1b[31m"]):
             assert "\x1b" not in usage(capsys, *arguments)[1]
+
+
+def test_a_folder_that_was_deleted_under_the_shell_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(SystemExit) as ended, edge.guarded(["preface", "status"]):
+        pass
+
+    assert ended.value.code == edge.REFUSED
+    assert "was deleted; cd into your project" in capsys.readouterr().err

@@ -65,6 +65,14 @@ def test_a_run_tells_that_it_lives_whichever_server_it_is_on(project: Path) -> N
     assert os.environ[places.HEARTBEAT[0]] == "30"
 
 
+def test_an_empty_address_of_prefect_is_none(project: Path) -> None:
+    os.environ["PREFECT_API_URL"] = ""
+
+    places.enter(project)
+
+    assert "PREFECT_API_URL" not in os.environ
+
+
 def test_this_machine_is_asked_past_the_proxy(project: Path) -> None:
     os.environ |= {"HTTP_PROXY": "http://proxy.example:3128", "NO_PROXY": "corp.example"}
 

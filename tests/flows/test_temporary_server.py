@@ -16,6 +16,7 @@ import pytest
 
 from components.errors import SetupError
 from flows import service_list, temporary_server
+from tests.conftest import Site
 
 ROOT = Path(__file__).parents[2]
 COMMAND = """
@@ -195,3 +196,42 @@ def test_a_port_that_somebody_took_meanwhile_is_not_the_last(tmp_path: Path, mon
         temporary_server._start(tmp_path)
 
     assert len(asked) == temporary_server.TRIES
+
+
+NAMED = """
+from pathlib import Path
+from components.errors import PrefaceError
+from flows import temporary_server
+try:
+    with temporary_server.at_hand(Path.cwd()):
+        print("begun")
+except PrefaceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://127.0.0.1:9/api", "does not answer (ConnectError"),
+        ("http://127.0.0.1:port/api", "no address of a server"),
+        ("me:secret@127.0.0.1:4200/api", "PREFECT_API_URL=***@127.0.0.1:4200/api is no address of a server"),
+        ("{site}/page", "is no Prefect server of this version"),
+        ("{site}/other", "Major versions must match"),
+        ("{site}/closed", "answered 401: ; set PREFECT_API_KEY or PREFECT_API_AUTH_STRING"),
+    ],
+)
+def test_a_server_that_is_named_and_is_none_is_told_before_a_run(
+    tmp_path: Path, site: Site, address: str, told: str
+) -> None:
+    site.put("/page/admin/version", b"<html>Prefect</html>")
+    site.put("/other/admin/version", b'"1.4.0"')
+    site.put("/closed/admin/version", status=401)
+    named = environment(tmp_path) | {"PREFECT_API_URL": address.format(site=site.url)}
+
+    done = subprocess.run([sys.executable, "-c", NAMED], cwd=tmp_path, env=named, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    assert "secret" not in done.stdout

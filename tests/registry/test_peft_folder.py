@@ -180,6 +180,11 @@ class TestBase:
         assert len(fault) < 1500
         assert fault.isprintable()
 
+    def test_an_address_of_a_base_keeps_no_password(self, tmp_path: Path) -> None:
+        found = peft_folder.read(write(tmp_path / "a", base_model_name_or_path="https://me:secret@host/base"))
+
+        assert found.base == "https://***@host/base"
+
     def test_a_folder_of_pipes_is_no_base(self, tmp_path: Path) -> None:
         for name in ("config.json", "tokenizer.json"):
             os.mkfifo(tmp_path / name)

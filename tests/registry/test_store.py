@@ -19,6 +19,7 @@ from components.errors import NotFound, RegistryError, SetupError, StoreUnavaila
 from registry import artifact, lifecycle, look
 from registry.manifest import Draft
 from registry.protocol import Version
+from tests.conftest import Site
 
 Candidate = Callable[..., Version]
 pytestmark = pytest.mark.flow
@@ -297,3 +298,23 @@ print(own, *heavy)
     assert heavy == []
     assert float(own) < 0.5
     assert found.stderr == ""
+
+
+def test_a_server_that_asks_for_a_login_is_not_one_that_is_away(site: Site) -> None:
+    from registry.store import Store
+
+    site.put("/api/2.0/mlflow/registered-models/search", status=401)
+
+    with pytest.raises(RegistryError, match=r"wants to know who asks: .*MLFLOW_TRACKING_USERNAME") as refusal:
+        Store(site.url).tasks()
+
+    assert not isinstance(refusal.value, StoreUnavailable)
+
+
+def test_an_answer_that_no_tracking_server_gives_is_told(site: Site) -> None:
+    from registry.store import Store
+
+    site.put("/api/2.0/mlflow/registered-models/search", b'{"registered_models": [{"name": 3}]}')
+
+    with pytest.raises(StoreUnavailable, match="Failed to parse registered_models"):
+        Store(site.url).tasks()

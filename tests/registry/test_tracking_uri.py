@@ -21,6 +21,7 @@ RIGHT = [
     "postgresql+psycopg2://u:p@[::1]:5432/mlflow",
     "mysql+pymysql://u:p@h:3306/mlflow",
     "sqlite:////srv/my store #1 100%25/mlflow.db",
+    "sqlite:////srv/mlflow.db?timeout=30",
 ]
 WRONG = {
     "postgres://preface:secret@127.0.0.1:1/mlflow": "write postgresql://preface:***@127.0.0.1:1/mlflow",
@@ -33,6 +34,15 @@ WRONG = {
     "postgresql://preface:secret@127.0.0.1:99999/mlflow": "at most 65535",
     "postgresql://preface:secret@127.0.0.1": "/DATABASE",
     "postgresql:/preface:secret@127.0.0.1/mlflow": "postgresql://USER:***@HOST:5432/DATABASE",
+    "postgres://preface:my secret@127.0.0.1:1/mlflow": "write postgresql://preface:***@127.0.0.1:1/mlflow",
+    "postgresql://preface:<secret>|@127.0.0.1:1/mlflow": "must be escaped",
+    "PostgreSQL://preface:secret@h/mlflow": "write postgresql://preface:***@h/mlflow",
+    "postgresql+asyncpg://preface:secret@h/mlflow": "write postgresql://preface:***@h/mlflow",
+    "postgresql//preface:secret@h/mlflow": "how to speak to it",
+    '"postgresql://preface:secret@h/mlflow"': "how to speak to it",
+    "SQLite:////srv/mlflow.db": "write sqlite:////srv/mlflow.db",
+    "sqlite:////srv/mlflow.db?timeout=soon": "write sqlite:////srv/mlflow.db",
+    "sqlite:////srv/ml?flow.db": "rename it",
     "./mlruns": "file store",
     "mlruns": "file store",
     "/srv/mlruns": "write sqlite:////srv/mlruns/mlflow.db",
