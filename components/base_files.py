@@ -128,7 +128,7 @@ def _check_weights(folder: Path, source: str, config: Mapping[str, Any]) -> int 
         )
     text = config.get("text_config")
     said = text.get("vocab_size") if isinstance(text, dict) and "vocab_size" in text else config.get("vocab_size")
-    found = [said] if type(said) is int else []
+    found = [said] if type(said) is int and said > 0 else []
     for name in names:
         try:
             for tensor in tensors(folder / name):
@@ -157,12 +157,17 @@ def _weight_names(folder: Path, source: str) -> list[str]:
             " FOLDER"
         )
     names = _json(folder / INDEX, source).get("weight_map")
-    if not isinstance(names, dict) or not names or any(Path(str(name)).name != name for name in names.values()):
+    if not isinstance(names, dict) or not names or not all(map(_is_name, names.values())):
         raise BaseError(
             f"{source}: {INDEX} does not map tensors to files beside it; download it again, or save the model again"
             " with save_pretrained(FOLDER)"
         )
     return sorted(set(names.values()))
+
+
+def _is_name(name: object) -> bool:
+    """Whether it can be the name of a file that lies here."""
+    return isinstance(name, str) and Path(name).name == name != "" and len(name.encode(errors="replace")) <= 255
 
 
 def _check_tokenizer(folder: Path, source: str) -> None:

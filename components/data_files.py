@@ -14,6 +14,7 @@ that is one file is read whatever its name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -108,8 +109,12 @@ def _reason(name: Path, data: DataParams, labels: set[str]) -> str | None:
 def _matches(name: Path, pattern: str) -> bool:
     """Whether a pattern is met by the path, by a folder that the file lies in, or by the name of either."""
     wanted = composed(pattern).strip("/")
+    deep = wanted.startswith("**/")  # as .gitignore has it: at any depth, this one too
+    wanted = re.sub(r"^((\.|\*\*)/+)+", "", wanted)
     places = [name, *name.parents][:-1]  # the last is the folder itself
     found = {composed(text) for place in places for text in (place.as_posix(), place.name)}
+    if deep:
+        found |= {composed("/".join(name.parts[start:])) for start in range(len(name.parts))}
     return wanted in found or any(fnmatchcase(text, wanted) for text in found)
 
 

@@ -5,6 +5,7 @@ A token is the library's own matter (HF_TOKEN, or `hf auth login`) and is never 
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ def parse(source: str) -> tuple[str, str, str, str]:
     match = re.fullmatch(r"hf://(datasets/)?([^/@]+/[^/@]+)@([0-9a-f]{40})(?:/(.+))?", source)
     if match is None:
         raise SourceError(f"{source} is not of the form hf://OWNER/NAME@COMMIT[/PATH] with a commit of 40 digits")
+    if {".", "..", ""} & set((match[4] or "x").removesuffix("/").split("/")):
+        raise SourceError(f"{source} names a path with '.', '..' or nothing between its slashes; write it from the top")
     return ("dataset" if match[1] else "model"), match[2], match[3], match[4] or ""
 
 
@@ -41,7 +44,8 @@ def snapshot(source: str, only: Sequence[str]) -> Path:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     kind, name, commit, path = parse(source)
-    wanted = [path, f"{path}/*"] if path else list(only)
+    exact = glob.escape(path)
+    wanted = [exact, f"{exact}/*"] if path else list(only)
     try:
         got = Path(snapshot_download(name, repo_type=kind, revision=commit, allow_patterns=wanted))
     except (HFValidationError, httpx.InvalidURL, ImportError) as error:  # ImportError: a SOCKS proxy without socksio

@@ -70,9 +70,9 @@ def _document_rows(text: TextIO, name: str, data: DataParams) -> Iterator[Row]:
     number = 0
     try:
         for value, alone in stream.values():
-            if number == 0 and isinstance(value, list):
+            if number == 0 and isinstance(value, list | str):
                 raise DataError(
-                    f"{name} is a list of lists, whose cells have no names (orient='values'); {PANDAS}, or write CSV"
+                    f"{name} holds lists of values, which have no names (orient='values'); {PANDAS}, or write CSV"
                 )
             inside = objects_in(value, name, data) if alone and isinstance(value, dict) else [value]
             for each in inside:

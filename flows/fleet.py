@@ -199,9 +199,8 @@ def _ended(task: str, run: FlowRun) -> Ended:
 def page(ended: list[Ended]) -> None:
     """The table on the fleet's page."""
     with unharmed("the table of outcomes"):  # the command prints it too
-        create_table_artifact(
-            markdown.cells([each.row() for each in ended]), key="fleet", description="How each task's run ended"
-        )
+        rows = markdown.cells([each.row() for each in ended])
+        create_table_artifact(rows, key="fleet", description="How each task's run ended")
 
 
 @flow(name="fleet", flow_run_name="fleet", persist_result=False)

@@ -10,11 +10,9 @@ Nothing else in the folder is opened, and no pickle ever. This module knows neit
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, deserialize
@@ -24,34 +22,13 @@ from components.base_support import KVShape
 from components.errors import ArtifactError, BaseError, told
 from components.params import MethodName
 from components.redaction import redact
-from registry import artifact, plain_file
+from registry import artifact, peft_kind, plain_file
 from registry.artifact import CONFIG, MANIFEST, TENSOR, WEIGHTS, Floats
 from registry.manifest import MAX_FILE, peft_config
+from registry.peft_kind import ITS_OWN, METHODS, PREFIXES_ALONE, REMEDY, SIZES, altered
 
-METHODS: Mapping[str, MethodName] = {"PROMPT_TUNING": "prompt", "PREFIX_TUNING": "prefix"}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-SIZES = ("num_layers", "token_dim", "num_attention_heads")
 MAX_HEADER = 1 << 16  # one tensor and whatever notes somebody left beside it
-MAX_SIZE = 1 << 24
-_REMEDY = "save the adapter again with PEFT's save_pretrained, or ask whoever gave it to you"
-_PREFIXES_ALONE = "Preface keeps adapters that are prefixes, and no others"
-# Kinds of PEFT's that people mistake for a prefix, and what they are.
-_KINDS = {
-    "LORA": "LoRA changes the base's weight matrices",
-    "ADALORA": "AdaLoRA changes the base's weight matrices",
-    "IA3": "IA3 scales the base's activations",
-    "P_TUNING": "P-tuning makes its prompt by an encoder",
-    "MULTITASK_PROMPT_TUNING": "multitask prompt tuning multiplies its prompt by a matrix for each task",
-    "ADAPTION_PROMPT": "LLaMA-Adapter mixes its prompt in by gates of its own",
-    "CPT": "context-aware prompt tuning adds its prompt to tokens of a text",
-}
-_TASKS = {
-    "SEQ_CLS": "a classification head over the base, which is no prefix",
-    "TOKEN_CLS": "a head over each token, which is no prefix",
-    "QUESTION_ANS": "a head that marks answers, which is no prefix",
-    "SEQ_2_SEQ_LM": "a prefix of an encoder with a decoder",
-    "FEATURE_EXTRACTION": "a prefix of a model that gives vectors",
-}
 _EMBEDDINGS = (
     "embed_tokens",
     "wte",
@@ -63,7 +40,6 @@ _EMBEDDINGS = (
     "trainable_tokens",
 )
 _HEADS = ("score", "classifier", "qa_outputs", "pooler")
-_ITS_OWN = "declare its own base under bases: in params.yaml and name that for the task"
 
 
 @dataclass(frozen=True)
@@ -95,8 +71,8 @@ def read(folder: Path) -> Foreign:
         if (folder / MANIFEST).exists():
             return _of_ours(folder)
         _refuse_pickles(folder)
-        config = _config(folder / CONFIG)
-        raw = plain_file.read(folder / WEIGHTS, MAX_FILE, _REMEDY)
+        config = peft_kind.read_config(folder / CONFIG)
+        raw = plain_file.read(folder / WEIGHTS, MAX_FILE, REMEDY)
         tensor = _tensor(folder / WEIGHTS, raw)
     except (OSError, MemoryError, ValueError) as error:
         raise ArtifactError(
@@ -107,10 +83,10 @@ def read(folder: Path) -> Foreign:
     rows, columns = tensor.shape
     if rows != config["num_virtual_tokens"]:
         raise ArtifactError(
-            f"{folder}: {TENSOR} has {rows} rows, num_virtual_tokens says {config['num_virtual_tokens']}; {_REMEDY}"
+            f"{folder}: {TENSOR} has {rows} rows, num_virtual_tokens says {config['num_virtual_tokens']}; {REMEDY}"
         )
     if method == "prompt" and sizes.get("token_dim", columns) != columns:
-        raise ArtifactError(f"{folder}: {TENSOR} has {columns} columns, token_dim says {sizes['token_dim']}; {_REMEDY}")
+        raise ArtifactError(f"{folder}: {TENSOR} has {columns} columns, token_dim says {sizes['token_dim']}; {REMEDY}")
     base = config.get("base_model_name_or_path") or ""
     # What it calls its base is kept in the history, and may be an address.
     return Foreign(folder, method, tensor, hashlib.sha256(raw).hexdigest(), sizes, redact(base), _hash_of(base))
@@ -154,18 +130,18 @@ def fit(found: Foreign, shape: KVShape, name: str) -> None:
     if found.tensor.shape[1] != columns:
         raise ArtifactError(
             f"{found.folder}: {TENSOR} is {list(found.tensor.shape)}, {found.method} tuning of the base {name} has"
-            f" [P, {columns}]: it was trained on another; {_ITS_OWN}"
+            f" [P, {columns}]: it was trained on another; {ITS_OWN}"
         )
     if len(found.tensor) >= shape.context:
         raise ArtifactError(
             f"{found.folder} has {len(found.tensor)} virtual tokens, the base {name} has room for {shape.context}, text"
-            f" and answer included; {_ITS_OWN}"
+            f" and answer included; {ITS_OWN}"
         )
     for key, value in found.sizes.items():
         if value != own[key]:
             raise ArtifactError(
                 f"{found.folder}: {CONFIG} says {key} {value}, {found.method} tuning of the base {name} has {own[key]}:"
-                f" it was trained on another; {_ITS_OWN}"
+                f" it was trained on another; {ITS_OWN}"
             )
 
 
@@ -201,92 +177,47 @@ def _refuse_pickles(folder: Path) -> None:
         )
 
 
-def _config(path: Path) -> dict[str, Any]:
-    """PEFT's configuration, once all that matters of it can be used."""
-    try:
-        config = json.loads(plain_file.read(path, artifact.MAX_TEXT, _REMEDY))
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is not JSON: {told(str(error))}; {_REMEDY}") from error
-    if not isinstance(config, dict):
-        raise ArtifactError(f"{path} holds {told(repr(config))}, not an object; {_REMEDY}")
-
-    def refuse(key: str, wanted: str, remedy: str = _REMEDY) -> ArtifactError:
-        return ArtifactError(f"{path}: {key} is {told(repr(config.get(key)))}, it must be {wanted}; {remedy}")
-
-    kind = config.get("peft_type")
-    if not isinstance(kind, str) or kind not in METHODS:
-        what = f"{_KINDS[kind]}; " if isinstance(kind, str) and kind in _KINDS else ""
-        raise refuse("peft_type", " or ".join(METHODS), what + _PREFIXES_ALONE)
-    task = config.get("task_type")
-    if task not in (None, "CAUSAL_LM"):
-        what = f"it belongs to {_TASKS[task]}; " if isinstance(task, str) and task in _TASKS else ""
-        raise refuse("task_type", "CAUSAL_LM", f"{what}train it as CAUSAL_LM, where the answer is a word of the text")
-    for key in ("modules_to_save", "trainable_token_indices"):
-        if config.get(key):
-            raise ArtifactError(f"{path}: {key} is {told(repr(config[key]))}, {_altered('modules of its own')}")
-    if config.get("num_transformer_submodules") not in (None, 1) or config.get("num_transformer_submodules") is True:
-        raise refuse("num_transformer_submodules", "1", "2 is for encoders with a decoder")
-    for key in ("num_virtual_tokens", *SIZES):
-        value = config.get(key)
-        if not (type(value) is int and 0 < value <= MAX_SIZE) and not (key in SIZES and value is None):
-            raise refuse(key, f"a whole number from 1 to {MAX_SIZE}")
-    if not isinstance(config.get("base_model_name_or_path"), str | None):
-        raise refuse("base_model_name_or_path", "a name or a folder")
-    return config
-
-
-def _altered(brought: str) -> str:
-    """What an adapter is that carries trained parts of its base, and the two ways on."""
-    return (
-        f"so it brings {brought} and belongs to an altered base, not to the one that it names: save that altered base"
-        f" (model.get_base_model().save_pretrained(FOLDER)) and {_ITS_OWN}, with an adapter that holds {TENSOR} alone;"
-        " or train the adapter again on the unaltered base"
-    )
-
-
 def _refuse_others(path: Path, others: list[str]) -> None:
     """Refuse tensors beside the prompt, each kind by what it is."""
     held = f"{path} holds {told(', '.join(others[:4]))}{f' and {len(others) - 4} more' * (len(others) > 4)}"
     parts = {part for name in others for part in name.split(".")}
     if any("lora_" in part or "ia3_" in part for part in parts):
-        raise ArtifactError(f"{held}: these change the base's own layers; {_PREFIXES_ALONE}")
+        raise ArtifactError(f"{held}: these change the base's own layers; {PREFIXES_ALONE}")
     if parts & set(_HEADS):
         raise ArtifactError(
             f"{held}: a classification head is no prefix; train it as CAUSAL_LM, where the answer is a word of the text"
         )
     if parts & set(_EMBEDDINGS):
-        raise ArtifactError(f"{held}, {_altered('an embedding of its own')}")
+        raise ArtifactError(f"{held}, {altered('an embedding of its own')}")
     if any("encoder" in part or "mlp_head" in part or "prompt_task" in part for part in parts):
-        raise ArtifactError(f"{held}: the prompt is made by an encoder that is no part of the base; {_PREFIXES_ALONE}")
+        raise ArtifactError(f"{held}: the prompt is made by an encoder that is no part of the base; {PREFIXES_ALONE}")
     if any(name.startswith("base_model.") for name in others):
-        raise ArtifactError(f"{held}, {_altered('weights of its own')}")
+        raise ArtifactError(f"{held}, {altered('weights of its own')}")
 
 
 def _tensor(path: Path, raw: bytes) -> Floats:
     """The one tensor as float32, which holds every value of the shorter types exactly."""
     header = int.from_bytes(raw[:8], "little")
     if header > MAX_HEADER:
-        raise ArtifactError(
-            f"{path} announces a header of {header} bytes, at most {MAX_HEADER} can be right; {_REMEDY}"
-        )
+        raise ArtifactError(f"{path} announces a header of {header} bytes, at most {MAX_HEADER} can be right; {REMEDY}")
     try:
         tensors = dict(deserialize(raw))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
-        raise ArtifactError(f"{path} is not a safetensors file: {told(str(error))}; {_REMEDY}") from error
+        raise ArtifactError(f"{path} is not a safetensors file: {told(str(error))}; {REMEDY}") from error
     if set(tensors) - {TENSOR}:
         _refuse_others(path, sorted(set(tensors) - {TENSOR}))
     if set(tensors) != {TENSOR}:
-        raise ArtifactError(f"{path} holds {told(str(sorted(tensors)))}, an adapter has {TENSOR!r} alone; {_REMEDY}")
+        raise ArtifactError(f"{path} holds {told(str(sorted(tensors)))}, an adapter has {TENSOR!r} alone; {REMEDY}")
     entry = tensors[TENSOR]
     dtype, shape, data = entry["dtype"], entry["shape"], entry["data"]
     if len(shape) != 2:
-        raise ArtifactError(f"{path}: {TENSOR} is {told(str(shape))}, it must have two dimensions; {_REMEDY}")
+        raise ArtifactError(f"{path}: {TENSOR} is {told(str(shape))}, it must have two dimensions; {REMEDY}")
     if dtype == "BF16":  # numpy has no such type: it is the upper half of a float32
         found = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     elif dtype in ("F16", "F32"):
         found = np.frombuffer(data, {"F16": "<f2", "F32": "<f4"}[dtype]).astype(np.float32)
     else:
-        raise ArtifactError(f"{path}: {TENSOR} is {dtype}, it must be F32, F16 or BF16; {_REMEDY}")
+        raise ArtifactError(f"{path}: {TENSOR} is {dtype}, it must be F32, F16 or BF16; {REMEDY}")
     wrong = int(found.size - np.count_nonzero(np.isfinite(found)))
     if wrong:
         raise ArtifactError(f"{path}: {wrong} of {found.size} values of {TENSOR} are not finite; train it again")

@@ -85,6 +85,13 @@ def test_shards_that_are_not_there_are_named(base: Path, tmp_path: Path) -> None
     refused(base, tmp_path, BaseError, r"lacks 1 of the 2 files .*model-00002-of-00002\.safetensors; download")
 
 
+@pytest.mark.parametrize("name", ["../model.safetensors", "", "m" * 300, 7, None, [], "é" * 128, "\ud800" * 300])
+def test_an_index_of_what_can_be_no_file_is_refused(base: Path, tmp_path: Path, name: object) -> None:
+    (base / "model.safetensors").unlink()
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    refused(base, tmp_path, BaseError, "does not map tensors to files beside it")
+
+
 @pytest.mark.parametrize(
     "said",
     [

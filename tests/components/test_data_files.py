@@ -83,6 +83,11 @@ def test_in_a_folder_of_texts_underscores_and_empty_files_count_and_a_label_may_
         (["train/"], ["README.md", "test/pos/1.txt"]),
         (["*.md", "unsu?"], ["test/pos/1.txt", "train/pos/1.txt"]),
         (["1.txt"], ["README.md"]),
+        (["./train"], ["README.md", "test/pos/1.txt"]),
+        (["**/unsup/**", "**/README.md"], ["test/pos/1.txt", "train/pos/1.txt"]),
+        (["**/pos/1.txt"], ["README.md", "train/unsup/1.txt"]),
+        (["**/train/**"], ["README.md", "test/pos/1.txt"]),
+        (["pos/1.txt"], ["README.md", "test/pos/1.txt", "train/pos/1.txt", "train/unsup/1.txt"]),
         (["nothing"], ["README.md", "test/pos/1.txt", "train/pos/1.txt", "train/unsup/1.txt"]),
     ],
 )

@@ -11,6 +11,7 @@ import traceback
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -46,6 +47,8 @@ def got(to: Path) -> dict[str, bytes]:
         ("pypi://vaderSentiment/rows.csv", r"not of the form pypi://NAME==VERSION/MEMBER"),
         ("hf://owner/name@main", "with a commit of 40 digits"),
         ("hf://owner/name", "with a commit of 40 digits"),
+        (f"hf://owner/name@{COMMIT}/../other/rows.csv", "names a path with '.'"),
+        (f"hf://owner/name@{COMMIT}/a//rows.csv", "names a path with '.'"),
         ("s3://bucket", "not of the form s3://BUCKET/KEY"),
     ],
 )
@@ -268,11 +271,12 @@ def hub(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     files = {"config.json": b"{}", "weights/model.safetensors": b"weights", "pytorch_model.bin": b"pickle"}
+    files["rows[1].csv"] = b"weights"
     told = [{"type": "file", "path": name, "size": len(content), "oid": "0" * 40} for name, content in files.items()]
     site.put(f"/api/models/owner/tiny/tree/{COMMIT}", json.dumps(told).encode())
     for name, content in files.items():
         headers = {"ETag": f'"{sha256(content)}"', "X-Repo-Commit": COMMIT}
-        site.put(f"/owner/tiny/resolve/{COMMIT}/{name}", content, headers=headers)
+        site.put(f"/owner/tiny/resolve/{COMMIT}/{quote(name)}", content, headers=headers)
     return site
 
 
@@ -284,10 +288,10 @@ def test_a_commit_of_a_hub_is_fetched_without_what_is_not_wanted(hub: Any, tmp_p
     assert not any("pytorch_model.bin" in asked for asked in hub.asked)
 
 
-@pytest.mark.parametrize("path", ["weights/model.safetensors", "weights"])
+@pytest.mark.parametrize("path", ["weights/model.safetensors", "weights", "rows[1].csv"])
 def test_a_path_in_a_hub(hub: Any, path: str, tmp_path: Path) -> None:
     fetch(f"hf://owner/tiny@{COMMIT}/{path}", tmp_path / "out")
-    assert got(tmp_path / "out") == {"model.safetensors": b"weights"}
+    assert list(got(tmp_path / "out").values()) == [b"weights"]
 
 
 def test_a_model_that_a_hub_does_not_have(hub: Any, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from components.decoder import Decoder, logits
 from components.errors import ArtifactError
 from components.inference import from_artifact
 from components.kv_prefix import PrefixRows
-from registry import peft_folder
+from registry import peft_folder, peft_kind
 from registry.artifact import CONFIG, MANIFEST, TENSOR, WEIGHTS
 
 from . import hostile_json
@@ -385,7 +385,7 @@ def test_a_hostile_value_in_the_configuration_is_read_as_itself_or_refused(
 
     if found is not None:
         assert found.tensor.shape == (2, 32)
-        assert found.method == peft_folder.METHODS[json.loads(config)["peft_type"]]
+        assert found.method == peft_kind.METHODS[json.loads(config)["peft_type"]]
 
 
 @fuzzing
