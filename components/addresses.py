@@ -65,7 +65,9 @@ def _fault_on_the_web(source: str) -> str:
         parts = urlsplit(source)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        return f"{source} is no address: {error}; correct it"
+        # The library's words would quote what stands there, which may be a password.
+        what = "what stands behind its ':' is no port" if "Port" in str(error) else error
+        return f"{source} is no address: {what}; correct it"
     if not host:
         return f"{source} names no host; write https://HOST/PATH"
     if any(sign.isspace() for sign in parts.netloc):

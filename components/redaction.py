@@ -16,6 +16,8 @@ _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s'\"<>`|]+)")
 _ODD_PASSWORD = re.compile(
     r"\b([A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'\"\[]*:)(?!\d{1,5}(?![\w%]))(?:(?!://)[^@\n]){1,200}@"
 )
+# Where a port belongs and none stands, a password may: somebody forgot the host. PORT is a word of our own messages.
+_NO_PORT = re.compile(r"^((?:[^/?#]*@)?[^/?#:\[]*:)(?!PORT\b|\*\*\*)[^\d/?#:][^/?#:]*(?=[/?#]|$)")
 # Theirs is an "@" that means something else, unless a colon stands before it.
 _AT_IS_NO_PASSWORD = frozenset({"hf", "pypi", "file", "models", "runs"})
 # Tokens whose form tells them, wherever they stand: of Hugging Face, AWS, GitHub, GitLab, PyPI, and JSON web tokens.
@@ -82,6 +84,8 @@ def _public(scheme: str, rest: str) -> str:
         # The user of a database is worth knowing; in front of a host the user itself may be a token.
         user, colon, _ = rest[:end].partition(":")
         shown = f"{user}:{MASK}@{shown}" if colon and scheme.startswith(_DATABASES) else f"{MASK}@{shown}"
+    if scheme not in _AT_IS_NO_PASSWORD and not scheme.startswith(_PATHS):
+        shown = _NO_PORT.sub(rf"\g<1>{MASK}", shown)
     path, mark, query = shown.partition("?")
     if mark:
         query, hash_, _ = query.partition("#")

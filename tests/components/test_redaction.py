@@ -34,6 +34,8 @@ SECRET = "S3cr-t.0fMine"
         (f'tried http://u:a"{SECRET}@h/a at http://h:80/b', "tried http://***@h/a at http://h:80/b"),
         (f'{{"password": "my {SECRET}", "n": 1}}', '{"password": ***, "n": 1}'),
         (f"PGPASSWORD={SECRET} sslpassword='my {SECRET}'", "PGPASSWORD=*** sslpassword=***"),
+        (f"https://bob:{SECRET}/rows.csv", "https://bob:***/rows.csv"),
+        (f"postgresql://a:{SECRET}", "postgresql://a:***"),
         (f"failed with url: /c/b.csv?sv=2&sig={SECRET}&se=1", "failed with url: /c/b.csv?sv=2&sig=***&se=1"),
     ],
 )
@@ -57,6 +59,7 @@ def test_a_secret_is_masked(text: str, shown: str | None) -> None:
         "tasks.a.data.max_tokens: 256, prefix.virtual_tokens: 20",
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         "http://127.0.0.1:5000 does not answer; ask whoever is ops@corp.example",
+        "http://host:99999/ and http://[::1]:8080/api and s3://bucket/a:b",
         "http://HOST:PORT or hf://OWNER/NAME@COMMIT",
         "the tokenizer: gpt2",
     ],
