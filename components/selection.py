@@ -35,12 +35,12 @@ def kept(made: Iterable[Made], data: DataParams, tally: Tally, room: Path, parts
     """
     with Spill(room / "texts", parts) as texts, Spill(room / "ids", parts) as ids:
         for one in made:
-            texts.add(one.key, one, _weight(one))
+            texts.add(one.key, tuple(one), _weight(one))
         limits = _Limits(data)
         for alike in texts.read():
             for one in _one_of_each(alike, tally):
                 limits.count(one.id)
-                ids.add(one.id, one, _weight(one))
+                ids.add(one.id, tuple(one), _weight(one))
         limits.decide()
         for part in ids.read():
             for one in sorted(map(Made._make, part), key=lambda one: (one.id, one.number)):
@@ -65,7 +65,7 @@ class _Alike:
     places: list[tuple[int, str]] = field(default_factory=list)
 
 
-def _one_of_each(rows: Iterable[list[Any]], tally: Tally) -> Iterator[Made]:
+def _one_of_each(rows: Iterable[tuple[Any, ...]], tally: Tally) -> Iterator[Made]:
     groups: dict[str, _Alike] = {}
     for one in map(Made._make, rows):
         group = groups.setdefault(one.key, _Alike(one))

@@ -18,7 +18,7 @@ def test_rows_come_back_by_ranges_of_their_keys(tmp_path: Path, monkeypatch: pyt
             spill.add(key, (key, n), 4)
         parts = [list(part) for part in spill.read()]
     assert len(parts) == 7
-    assert sorted(row for part in parts for row in part) == sorted(map(list, zip(keys, range(500), strict=True)))
+    assert sorted(row for part in parts for row in part) == sorted(zip(keys, range(500), strict=True))
     for lower, upper in pairwise(parts):
         assert max(lower)[0] < min(upper)[0]
     assert all([n for _, n in part] == sorted(n for _, n in part) for part in parts)
