@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from components.errors import ParamsError, told
+from components.errors import ParamsError, line_of, told
 
 MAX_SIZE = 4 << 20  # bytes, and characters with every alias written out: well over a thousand tasks
 NODE = 16  # what a node costs beside its characters: "[0,0,0" takes far more memory than its bytes
@@ -133,7 +133,7 @@ def read_mapping(path: Path, texts: Collection[str] = ()) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path} is not YAML: byte {error.start} is not UTF-8; save the file as UTF-8") from error
     except (Exception, RecursionError) as error:  # odd scalars raise ValueError, KeyError and others in PyYAML
-        raise ParamsError(f"{path} is not YAML: {told(' '.join(str(error).split()))}") from error
+        raise ParamsError(f"{path} is not YAML: {line_of(error)}") from error
     if len(content) > MAX_SIZE:
         raise ParamsError(f"{path} has more than {MAX_SIZE} bytes; name files of data instead of writing them into it")
     if not isinstance(raw, dict):
