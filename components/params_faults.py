@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping
@@ -24,6 +25,7 @@ MAX_DIGITS = {"tag:yaml.org,2002:int": 20, "tag:yaml.org,2002:float": 40}
 MAX_NEAR, MAX_NAME = 1000, 100  # a near miss is looked for among so many words, of this length at most
 _OTHER_BASE = re.compile(r"[-+]?0[0-7_]+|.*:.*")
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
+_NO_TEXT = ("yes", "no", "y", "n", "on", "off", "true", "false", "null")  # unless they stand in quotes
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
 
@@ -156,6 +158,17 @@ def say(fault: Mapping[str, Any], root: type[BaseModel]) -> str:
     if fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float | date):
         message += "; put it in quotes"  # no, 007, 2026-01-01
     return f"  {told(path)}: {told(message)}"
+
+
+def yaml_word(text: str) -> str:
+    """A text as YAML's flow style takes it, in a line for people to write: plain where it can be read as nothing else.
+
+    Half a character, as a file's name may hold, becomes ``?``, which in a pattern stands for any.
+    """
+    if re.fullmatch(r"[^\W\d_](?:[\w ./-]*\w)?", text) and text.lower() not in _NO_TEXT:
+        return text
+    quoted = json.dumps(_HALF_CHARACTER.sub("?", text), ensure_ascii=False)
+    return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in quoted)
 
 
 def nearest(word: str, known: Iterable[object]) -> str:
