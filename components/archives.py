@@ -93,7 +93,7 @@ class _Counted(io.RawIOBase):
         self._stream, self._allowance, self._furthest = stream, allowance, 0
 
     def read(self, size: int = -1) -> bytes:
-        size = max(size, 0) if size >= 0 else self._allowance.left + 1
+        size = size if size >= 0 else self._allowance.left + 1
         before = self._stream.tell()
         self._reach(before + size if size > _BLOCK else before)
         got = self._stream.read(size)

@@ -21,11 +21,11 @@ from components import base_files, identity, params
 from components.addresses import scheme_of
 from components.base_hash import BaseHash, hash_base, require
 from components.base_support import KVShape, refuse_by_config, try_cache
-from components.errors import BaseError, BaseMismatch, PrefaceError, SourceError, UnsupportedBase
+from components.errors import BaseError, BaseMismatch, PrefaceError, SourceError, UnsupportedBase, line_of
 from components.folders import whole_folder
-from components.own_folders import overlap, refuse_sources
+from components.own_folders import local_path, overlap, refuse_sources
 from components.params import BaseParams
-from components.sources import fetch, local_path
+from components.sources import fetch
 from components.template import read_tokenizer
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def load(
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:
-        raise BaseError(f"{folder} cannot be loaded: {' '.join(str(error).split())}") from error
+        raise BaseError(f"{folder} cannot be loaded: {line_of(error)}") from error
     model, report = loaded
     # transformers fills a gap with random numbers and goes on.
     gaps = sorted(report["missing_keys"])
@@ -217,9 +217,7 @@ def _config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UnsupportedBase(
-            f"transformers cannot read {folder / 'config.json'}: {' '.join(str(error).split())}"
-        ) from error
+        raise UnsupportedBase(f"transformers cannot read {folder / 'config.json'}: {line_of(error)}") from error
 
 
 def _stage(name: str) -> None:

@@ -26,7 +26,7 @@ from packaging.utils import parse_sdist_filename as sdist_of
 from packaging.utils import parse_wheel_filename as wheel_of
 from packaging.version import InvalidVersion, Version
 
-from components.errors import SourceError, SourceUnavailable
+from components.errors import SourceError, SourceUnavailable, told
 
 PYPI = "https://pypi.org/simple"
 _PAGES = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
@@ -57,7 +57,7 @@ def download(requirement: str, sha256: str, to: Path) -> Path:
 
     Raises:
         SourceUnavailable: no index that answered has it, and one did not answer.
-        SourceError: there is no such distribution, or none with this digest.
+        SourceError: there is no such distribution, or none with this digest; or pip's settings cannot be read.
     """
     name, _, version = requirement.partition("==")
     settings = _pip_settings()
@@ -99,9 +99,16 @@ def download(requirement: str, sha256: str, to: Path) -> Path:
 
 
 def _pip_settings() -> Mapping[str, str]:
-    """What pip is told by its files and the environment, which wins."""
+    """What pip is told by its files and the environment, which wins.
+
+    Raises:
+        SourceError: pip cannot read them. Without them somebody else's index would be asked.
+    """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        why = told(" ".join((done.stderr or done.stdout).split())) or f"status {done.returncode}"
+        raise SourceError(f"pip's own settings cannot be read: {why}; correct pip.conf, or the variable PIP_*")
     found: dict[str, dict[str, str]] = {"global": {}, "download": {}, ":env:": {}}
     for line in done.stdout.splitlines():
         if match := _SETTING.fullmatch(line):

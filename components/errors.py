@@ -123,6 +123,11 @@ def without_secrets(error: Exception) -> Exception:
     return error if redact(said) == said else Unforeseen(f"{type(error).__name__}: {said}")
 
 
+def line_of(error: BaseException) -> str:
+    """What an error of a library says as part of a message: on one line, as ``told`` shows it."""
+    return told(" ".join(str(error).split()))
+
+
 def told(text: str) -> str:
     """A text from outside as part of a message: on one line, printable, and cut where it is long."""
     shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[:_TOLD])

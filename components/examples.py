@@ -152,7 +152,7 @@ def _whole(row: Row, data: DataParams) -> str:
     """The row's text before it is truncated; DataError where it is a bad row."""
     if row.fault is not None:
         raise DataError(row.fault)
-    whole = _string(row.text, data.text, data)
+    whole = text_of(row.text, data.text, data.encoding)
     if data.first_lines is not None:
         lines = [line.strip() for line in whole.splitlines() if line.strip()]
         whole = "\n".join(lines[: data.first_lines])
@@ -170,7 +170,3 @@ def _range_of(number: float, ranges: Mapping[str, tuple[float | None, float | No
         if (low is None or low <= number) and (high is None or number <= high):
             return label
     return None
-
-
-def _string(value: object, column: str, data: DataParams) -> str:
-    return text_of(value, column, data.encoding)

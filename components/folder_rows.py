@@ -5,8 +5,6 @@ Whole folders that are no label, and files that lie in none, are told as such an
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,11 +14,11 @@ from components.data_files import shown_path
 from components.errors import DataError, told
 from components.file_kind import text_fault
 from components.params import DataParams
+from components.params_faults import yaml_word
 from components.row import Row
 from components.values import near_label, same_label
 
 _NAMED = 8  # folders, or files, that one message lists
-_YAML_WORDS = ("yes", "no", "y", "n", "on", "off", "true", "false", "null")  # no text unless they are quoted
 _NO_FOLDER = "stands in no subfolder, whose name would be its label"
 
 
@@ -88,10 +86,3 @@ def _patterns(strays: Counter[Path], loose: Sequence[Path]) -> Iterator[str]:
     yield from (yaml_word(name.as_posix()) for name in loose[:_NAMED])
     if len(strays) > _NAMED or len(loose) > _NAMED:
         yield "..."
-
-
-def yaml_word(text: str) -> str:
-    """A name as YAML's flow style takes it; a byte that is no character as the sign that stands for any."""
-    if re.fullmatch(r"[A-Za-z][\w./-]*", text, re.ASCII) and text.lower() not in _YAML_WORDS:
-        return text
-    return json.dumps(re.sub("[\ud800-\udfff]", "?", text), ensure_ascii=not text.isprintable())

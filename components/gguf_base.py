@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import UnsupportedBase
+from components.errors import UnsupportedBase, line_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,7 +32,7 @@ def convert(file: Path, to: Path) -> None:
         read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except (ValueError, LookupError, NotImplementedError, RuntimeError, OSError, struct.error) as error:
-        raise UnsupportedBase(f"transformers cannot read {file.name}: {' '.join(str(error).split())}") from error
+        raise UnsupportedBase(f"transformers cannot read {file.name}: {line_of(error)}") from error
     # transformers refuses to save what it read from a GGUF: a fresh model of the same configuration takes the weights.
     config = read.config
     del config.quantization_config

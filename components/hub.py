@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from components import web
-from components.errors import SourceError, SourceUnavailable, told
+from components.errors import SourceError, SourceUnavailable, line_of
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -50,7 +50,7 @@ def snapshot(source: str, only: Sequence[str]) -> Path:
         got = Path(snapshot_download(name, repo_type=kind, revision=commit, allow_patterns=wanted))
     except (HFValidationError, httpx.InvalidURL, ImportError) as error:  # ImportError: a SOCKS proxy without socksio
         raise SourceError(
-            f"{source} cannot be asked for: {_line(error)}; correct the address, HF_ENDPOINT or the proxy's variables"
+            f"{source} cannot be asked for: {line_of(error)}; correct the address, HF_ENDPOINT or the proxy's variables"
         ) from None
     except (OSError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
         _refuse(source, kind, name, error)
@@ -114,7 +114,3 @@ def _answer(error: BaseException | None) -> HfHubHTTPError | None:
             return error
         error, seen = error.__cause__ or error.__context__, seen + 1
     return None
-
-
-def _line(error: BaseException) -> str:
-    return told(" ".join(str(error).split()))

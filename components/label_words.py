@@ -6,9 +6,10 @@ counted inside the longer, so the two scores cannot be compared. This module kno
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from components.params_faults import yaml_word
 
 TOLD = 20  # pairs named in one message; the count says how many there are
 WHOLE = 24  # labels that are written out whole; of more, those alone that need another word
@@ -94,14 +95,8 @@ def _other_words(word: str) -> Iterator[str]:
 
 
 def _yaml(words: Mapping[str, str]) -> str:
-    """A mapping as YAML in one line; quoted where a plain word could be read as something else."""
-    return "{" + ", ".join(f"{_scalar(label)}: {_scalar(word)}" for label, word in words.items()) + "}"
-
-
-def _scalar(text: str) -> str:
-    plain = re.fullmatch(r"[^\W\d_][\w /-]*\w|[^\W\d_]", text)
-    odd = text.lower() in ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
-    return text if plain and not odd else json.dumps(text, ensure_ascii=False)
+    """A mapping as YAML in one line."""
+    return "{" + ", ".join(f"{yaml_word(label)}: {yaml_word(word)}" for label, word in words.items()) + "}"
 
 
 def _listed(labels: Sequence[str]) -> str:

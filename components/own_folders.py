@@ -38,6 +38,11 @@ def refuse_sources(declared: Params, root: Path, tasks: Iterable[str] = (), base
             _refuse(key, source, own if key in chosen else made, root)
 
 
+def local_path(source: str, root: Path) -> Path:
+    """Where a source without a scheme lies."""
+    return root / os.path.expanduser(source)  # that of pathlib fails where there is no such user
+
+
 def overlap(path: Path, own: Path) -> bool:
     """Whether one of two is the other or lies in it. The second need not be there yet."""
     return _holds(own, path) or _holds(path, own)
@@ -49,7 +54,7 @@ def _sources(declared: Params) -> Mapping[str, str]:
 
 
 def _refuse(key: str, source: str, folders: Sequence[str], root: Path) -> None:
-    path = root / os.path.expanduser(source)  # that of pathlib fails where there is no such user
+    path = local_path(source, root)
     if not os.path.lexists(path):
         return  # told by whoever reads it
     for folder in folders:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from components.errors import ParamsError, told
+from components.errors import ParamsError, line_of, told
 
 MAX_SIZE = 4 << 20  # bytes, and characters with every alias written out: well over a thousand tasks
 NODE = 16  # what a node costs beside its characters: "[0,0,0" takes far more memory than its bytes
@@ -24,6 +25,7 @@ MAX_DIGITS = {"tag:yaml.org,2002:int": 20, "tag:yaml.org,2002:float": 40}
 MAX_NEAR, MAX_NAME = 1000, 100  # a near miss is looked for among so many words, of this length at most
 _OTHER_BASE = re.compile(r"[-+]?0[0-7_]+|.*:.*")
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
+_NO_TEXT = ("yes", "no", "y", "n", "on", "off", "true", "false", "null")  # unless they stand in quotes
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
 
@@ -133,7 +135,7 @@ def read_mapping(path: Path, texts: Collection[str] = ()) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path} is not YAML: byte {error.start} is not UTF-8; save the file as UTF-8") from error
     except (Exception, RecursionError) as error:  # odd scalars raise ValueError, KeyError and others in PyYAML
-        raise ParamsError(f"{path} is not YAML: {told(' '.join(str(error).split()))}") from error
+        raise ParamsError(f"{path} is not YAML: {line_of(error)}") from error
     if len(content) > MAX_SIZE:
         raise ParamsError(f"{path} has more than {MAX_SIZE} bytes; name files of data instead of writing them into it")
     if not isinstance(raw, dict):
@@ -156,6 +158,17 @@ def say(fault: Mapping[str, Any], root: type[BaseModel]) -> str:
     if fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float | date):
         message += "; put it in quotes"  # no, 007, 2026-01-01
     return f"  {told(path)}: {told(message)}"
+
+
+def yaml_word(text: str) -> str:
+    """A text as YAML's flow style takes it, in a line for people to write: plain where it can be read as nothing else.
+
+    Half a character, as a file's name may hold, becomes ``?``, which in a pattern stands for any.
+    """
+    if re.fullmatch(r"[^\W\d_](?:[\w ./-]*\w)?", text) and text.lower() not in _NO_TEXT:
+        return text
+    quoted = json.dumps(_HALF_CHARACTER.sub("?", text), ensure_ascii=False)
+    return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in quoted)
 
 
 def nearest(word: str, known: Iterable[object]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.errors import DataError, told
+from components.errors import DataError, line_of
 from components.params import DataParams
 from components.row import Row, pick_both, require_columns
 from components.values import composed
@@ -45,7 +45,7 @@ def parquet_rows(file: Path, name: str, data: DataParams) -> Iterator[Row]:
                     yield _row(fields, f"{name}:{number}", data)
     except (pa.ArrowException, OSError, NotImplementedError) as error:
         raise DataError(
-            f"{name} is not Parquet that can be read ({' '.join(told(str(error)).split())}); write the file again, and"
+            f"{name} is not Parquet that can be read ({line_of(error)}); write the file again, and"
             " look whether it arrived whole"
         ) from error
 
@@ -64,7 +64,7 @@ def _one_by_one(batch: pa.RecordBatch, index: int, names: Sequence[str]) -> dict
     try:
         return {name: column[index].as_py() for name, column in zip(names, batch.columns, strict=True)}
     except _UNREADABLE as error:
-        return f"a value that cannot be read: {' '.join(told(str(error)).split())}"
+        return f"a value that cannot be read: {line_of(error)}"
 
 
 def _row(fields: dict[str, Any] | str, where: str, data: DataParams) -> Row:

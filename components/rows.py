@@ -16,9 +16,10 @@ from typing import Any, TextIO
 from components.data_files import data_files, partition_of, shown_path
 from components.errors import DataError, told
 from components.file_kind import refuse_other_kinds
-from components.folder_rows import refuse_strays, text_file_row, yaml_word
+from components.folder_rows import refuse_strays, text_file_row
 from components.json_rows import json_rows
 from components.params import DataParams
+from components.params_faults import yaml_word
 from components.parquet_rows import parquet_rows
 from components.row import Row as Row
 from components.table_dialect import find_dialect

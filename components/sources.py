@@ -16,7 +16,6 @@ SourceUnavailable. This module does not know what the bytes mean, and never runs
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import sys
@@ -32,7 +31,7 @@ from components.archives import extract, top_folder
 from components.distributions import download
 from components.errors import PrefaceError, SourceError, told
 from components.folders import whole_folder
-from components.own_folders import overlap, refuse_sources
+from components.own_folders import local_path, overlap, refuse_sources
 from components.redaction import redact
 
 _ANY = ("*",)
@@ -59,13 +58,13 @@ def fetch(source: str, to: Path, sha256: str | None = None, *, root: Path = Path
         if scheme == "pypi":
             _get_pypi(source, new, sha256, only)
         elif scheme == "hf":
-            _copy(source, hub.snapshot(source, only), new, only)
+            _copy(hub.snapshot(source, only), new, only)
         elif scheme == "s3":
             s3.download(source, new, lambda name: _is_wanted(name, only))
         elif scheme:
             web.download(source, new)
         else:
-            _copy(source, _existing(source, root), new, only)
+            _copy(_existing(source, root), new, only)
         for rules in new.rglob(".dvcignore"):
             rules.unlink()  # DVC refuses a folder that holds one; no rows are in it
         files = _tree(new)
@@ -102,11 +101,6 @@ def resolve(source: str, sha256: str | None = None, *, root: Path = Path()) -> d
         return said | {"sha256": _tree_digest(_existing(source, root))}
 
 
-def local_path(source: str, root: Path) -> Path:
-    """Where a source without a scheme lies."""
-    return root / os.path.expanduser(source)  # that of pathlib fails where there is no such user
-
-
 def _checked_scheme(source: str) -> str:
     if fault := fault_of(source):
         raise SourceError(fault)
@@ -141,7 +135,7 @@ def _existing(source: str, root: Path) -> Path:
     return path
 
 
-def _copy(source: str, path: Path, new: Path, only: Sequence[str]) -> None:
+def _copy(path: Path, new: Path, only: Sequence[str]) -> None:
     for file in _tree(path):
         if _is_wanted(file.name, only):
             target = new / (file.relative_to(path) if path.is_dir() else file.name)

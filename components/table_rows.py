@@ -34,7 +34,7 @@ def table_rows(text: TextIO, name: str, data: DataParams) -> Iterator[Row]:
     if table.sep_line:
         cells.skip_line()
     try:
-        columns = [composed(column) for column in columns_of(cells, data)]
+        columns = columns_of(cells, data)
         _require_columns(columns, text, name, data, table.dialect.delimiter)
         at_text, at_target = columns.index(data.text), columns.index(data.target)
         # What is declared is obeyed: then a cell of many lines is one, whatever they look like.

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from components.errors import DataError
 from components.params import DataParams
 from components.table_cells import IsRow, TableCells
+from components.values import composed, number_of, same_label
 
 
 def columns_of(cells: TableCells, data: DataParams) -> list[str]:
-    """The names of the columns: those of params.yaml, or the cells of the table's first row, which is read.
+    """The names of the columns, composed: those of params.yaml, or the cells of the table's first row, which is read.
 
     Raises:
         NeverClosed: a quote opens in the first row and is not closed.
     """
-    if data.columns is not None:
-        return data.columns
-    header = cells.header()
-    return header[2] if header is not None else []
+    header = cells.header() if data.columns is None else None
+    names = data.columns or (header[2] if header is not None else [])
+    return [composed(name) for name in names]
 
 
 def is_row_of(columns: Sequence[str], data: DataParams) -> IsRow:
     """A function that says whether cells look like a row: one for each column, and an answer of the task among them.
 
-    Where the answers are not known, prose must not pass for a row: after a separator of a table stands no blank, and
-    after a comma in a sentence there does.
+    What an answer is, values.py says: `True` in a cell answers `true`. Where the answers are not known, prose must not
+    pass for a row: after a separator of a table stands no blank, and after a comma in a sentence there does.
     """
     width = len(columns)
     target = columns.index(data.target) if columns.count(data.target) == 1 and data.target != data.text else None
@@ -36,14 +37,16 @@ def is_row_of(columns: Sequence[str], data: DataParams) -> IsRow:
         if target is None or (labels is None and data.ranges is None):
             return not any(cell[:1].isspace() for cell in cells[1:])
         answer = cells[target].strip().strip('"')
-        return answer in labels if labels is not None else _is_number(answer)
+        if labels is None:
+            return _is_number(answer)
+        return answer in labels or same_label(answer, labels) is not None
 
     return is_row
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
-    except ValueError:
+        number_of(text, "")
+    except DataError:
         return False
     return True

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from components.errors import SourceError, SourceUnavailable, told
+from components.errors import SourceError, SourceUnavailable, line_of, told
 
 _TIMEOUT = 30.0  # seconds for a connection, and between two packets
 _BLOCK = 1 << 20
@@ -48,7 +48,7 @@ def _open(source: str, method: str) -> Iterator[Any]:
             yield response
     except requests.exceptions.SSLError as error:
         raise SourceError(
-            f"{source} cannot be had, its certificate is not trusted ({_line(error)}); set REQUESTS_CA_BUNDLE to the"
+            f"{source} cannot be had, its certificate is not trusted ({line_of(error)}); set REQUESTS_CA_BUNDLE to the"
             " file of certificates that signed it"
         ) from None
     except requests.exceptions.ProxyError:
@@ -61,7 +61,7 @@ def _open(source: str, method: str) -> Iterator[Any]:
     except requests.RequestException as error:
         proxy = "SOCKS" in str(error)
         remedy = "unset ALL_PROXY and HTTPS_PROXY, or name an http:// proxy there" if proxy else "correct the address"
-        raise SourceError(f"{source} cannot be had: {_line(error)}; {remedy}") from None
+        raise SourceError(f"{source} cannot be had: {line_of(error)}; {remedy}") from None
 
 
 def _request(method: str, source: str, **options: Any) -> Any:
@@ -73,7 +73,7 @@ def _request(method: str, source: str, **options: Any) -> Any:
     except (HTTPError, ValueError) as error:  # what requests lets through of odd hosts and redirects
         if isinstance(error, requests.RequestException):
             raise
-        raise SourceError(f"{source} cannot be asked for: {_line(error)}; correct the address") from None
+        raise SourceError(f"{source} cannot be asked for: {line_of(error)}; correct the address") from None
 
 
 def identity(source: str) -> dict[str, str]:
@@ -165,7 +165,3 @@ def refuse_status(source: str, code: int) -> NoReturn:
         410: ", it is gone for good; name another source",
     }.get(code, "; correct the address")
     raise SourceError(f"{source}: the server answered {code}{what}") from None
-
-
-def _line(error: BaseException) -> str:
-    return told(" ".join(str(error).split()))

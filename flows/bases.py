@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from components import params as params_file
+from components.addresses import scheme_of
 from components.base_hash import require
 from components.base_model import bases_folder, find, materialise
+from components.own_folders import local_path
 from components.params import BaseParams
-from components.sources import local_path
 from flows.job import Job
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def obtain(root: Path, wanted: str) -> None:
 
 def _seen_from(root: Path, base: BaseParams) -> BaseParams:
     """The base, with a source that is a path found wherever this process works."""
-    local = "://" not in base.source
-    return base.model_copy(update={"source": str(local_path(base.source, root))}) if local else base
+    if scheme_of(base.source):
+        return base
+    return base.model_copy(update={"source": str(local_path(base.source, root))})
 
 
 def ensure(root: Path, name: str, base: BaseParams) -> None:

@@ -19,7 +19,7 @@ from components.errors import ParamsError, told
 from components.redaction import redact
 from flows import places
 
-FOLDER = Path(".preface") / "crashes"
+FOLDER = Path(places.FOLDER) / "crashes"
 KEPT = 20  # reports of a project: a command that crashes every minute must not fill the disk
 LIBRARIES = ("preface", "prefect", "mlflow", "dvc", "torch", "transformers", "peft", "pydantic", "click")
 _TITLE = "Preface crashed. Passwords and tokens are masked; look it over, then attach it to your report.\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from components.errors import ParamsError, told
+from components.errors import ParamsError, line_of, told
 from components.params import Params
 
 # What ends a plain word in { } for DVC's reader, and stands in every address.
@@ -41,7 +41,7 @@ def require_same(path: Path, declared: Params) -> None:
 
 def _not_read(path: Path, error: YAMLError | ValueError) -> str:
     if not isinstance(error, MarkedYAMLError) or (mark := error.problem_mark) is None:
-        return f"{path} cannot be read by DVC: {told(' '.join(str(error).split()))}; put words of digits in quotes"
+        return f"{path} cannot be read by DVC: {line_of(error)}; put words of digits in quotes"
     line = path.read_text(encoding="utf-8").splitlines()[mark.line]
     address = next((found for found in _ADDRESS.finditer(line) if found.start() <= mark.column <= found.end()), None)
     if address:

@@ -51,9 +51,7 @@ def runtime(project: Path) -> set[str]:
     """The names of all that running Preface asks for: what pyproject.toml declares, and whatever that depends on."""
     declared = tomllib.loads(project.read_text(encoding="utf-8"))
     waiting = [
-        Requirement(line)
-        for key in (declared["project"]["dependencies"], declared["build-system"]["requires"])
-        for line in key
+        Requirement(line) for line in (*declared["project"]["dependencies"], *declared["build-system"]["requires"])
     ]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -63,11 +61,10 @@ def runtime(project: Path) -> set[str]:
             continue
         seen.add((name, extras))
         try:
-            lines = importlib.metadata.requires(name) or []
+            needed = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
             continue  # for another machine, such as the parts of CUDA
-        needed = map(Requirement, lines)
-        waiting += [each for each in needed if _is_asked(each, extras)]
+        waiting += [each for each in map(Requirement, needed) if _is_asked(each, extras)]
     return {name for name, _ in seen}
 
 

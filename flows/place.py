@@ -12,7 +12,9 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-FILE = Path(".preface") / "id"
+from flows import places
+
+FILE = Path(places.FOLDER) / "id"
 
 
 def of(root: Path) -> str:

@@ -101,8 +101,8 @@ def enter(start: Path | None = None) -> Path:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         _require_writable(root / FOLDER)
     stores = {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{root / '.preface' / 'mlflow.db'}",
-        "PREFECT_HOME": str(root / ".preface" / "prefect"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{root / FOLDER / 'mlflow.db'}",
+        "PREFECT_HOME": str(root / FOLDER / "prefect"),
         "PREFACE_BASES": str(root / "bases"),
     }
     for name, value in (SWITCHES | dict([HEARTBEAT]) | stores).items():

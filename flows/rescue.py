@@ -2,7 +2,7 @@
 
 Looked at now and then and not waited for: an event that was lost while a server restarted would leave a run for ever.
 Starting one again is safe however often it is asked for: Prefect makes one run of one idempotency key, one run of a
-fingerprint works on a machine at a time (``steps.alone``), and of two versions of a fingerprint one counts.
+fingerprint works in a project folder at a time (``steps.alone``), and of two versions of a fingerprint one counts.
 """
 
 from __future__ import annotations

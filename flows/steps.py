@@ -98,7 +98,7 @@ def _flow_run(store: Store, version: Version) -> str:
 
 @contextmanager
 def alone(job: Job) -> Iterator[None]:
-    """One run of a fingerprint at a time on this machine; freed when its process dies.
+    """One run of a fingerprint at a time in this project folder; freed when its process dies.
 
     Whoever waited finds the other's version registered, or goes on from its checkpoint.
     """

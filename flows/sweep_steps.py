@@ -152,7 +152,7 @@ def _open_trial(search: Search, trial: Trial, parent: str) -> str:
 
 
 def _opened(search: Search, mark: str, name: str, tags: dict[str, str], said: dict[str, Any]) -> str:
-    """A new run of that mark, or the one that was left open on this machine."""
+    """A new run of that mark, or the one that was left open in this project folder."""
     store = Store()
     left = store.unfinished(search.task, mark, place.of(search.root))
     if left is not None:

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from components import tied
 from components.errors import SetupError, told
-from flows import service_list, services
+from flows import places, service_list, services
 from flows.service_list import HOST
 
-FOLDER = Path(".preface") / "temporary"
+FOLDER = Path(places.FOLDER) / "temporary"
 SECONDS = 300.0  # an idle machine takes 5
 TRIES = 3  # somebody else may take a port between our looking for it and the server's
 _LOOK_SECONDS = 0.1

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import sqlalchemy
 
 from components.errors import RegistryError, SetupError, told
-from components.redaction import redact
+from components.redaction import public, redact
 from registry.tracking_uri import DATABASES
 
 PATIENCE = 10  # seconds for a database server's first word
@@ -98,6 +98,7 @@ def is_away(uri: str, artifact: str) -> bool:
 
 
 def down(uri: str, said: str) -> str:
+    """The message for a store that does not answer."""
     return (
         f"the tracking store {public(uri)} does not answer ({said}); see `preface doctor`, then run the command again"
     )
@@ -113,11 +114,9 @@ def _limits(url: sqlalchemy.URL) -> dict[str, Any]:
     return {"connect_timeout": PATIENCE} if is_libpq and "connect_timeout" not in url.query else {}
 
 
-def public(uri: str) -> str:
-    """The address without its password, whether or not it can be read as one."""
-    return redact(uri)
-
-
 def one_line(error: BaseException) -> str:
-    # A driver may quote the whole address; a password that is cut is not known for one.
+    """What a store's library says, without secrets: a driver may quote the whole address.
+
+    Masked before it is cut, since a password that is cut is not known for one.
+    """
     return " ".join(redact(str(error)).split())[:300] or type(error).__name__

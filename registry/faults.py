@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from components import object_store
 from components.errors import NotFound, RegistryError, StoreUnavailable
+from components.redaction import public
 from registry import address, local_disk
 
 # What MLflow's errors mean to a caller: not there, or not so; every other one is not now.
@@ -38,11 +39,11 @@ def answering(uri: str, what: str) -> Iterator[None]:
             raise NotFound(f"the registry has no {what}: {said}") from error
         if error.get_http_status_code() == 401:  # type: ignore[no-untyped-call]
             raise RegistryError(
-                f"the tracking store {address.public(uri)} wants to know who asks: {said}; set MLFLOW_TRACKING_USERNAME"
+                f"the tracking store {public(uri)} wants to know who asks: {said}; set MLFLOW_TRACKING_USERNAME"
                 " and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
             ) from error
         if error.error_code in _WRONG:
-            raise RegistryError(f"the tracking store {address.public(uri)} refuses: {said}") from error
+            raise RegistryError(f"the tracking store {public(uri)} refuses: {said}") from error
         raise StoreUnavailable(address.down(uri, said)) from error
     except (OSError, sqlalchemy.exc.SQLAlchemyError) as error:
         _tell_of_disk(uri, error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,7 +21,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _LOCKED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_FOLDER = {errno.ENOTDIR, errno.EEXIST}
 # SQLite has these words, and MLflow passes nothing else on.
-_SQLITE_FULL = ("database or disk is full", "disk I/O error")
+_SQLITE_FULL, _SQLITE_IO = "database or disk is full", "disk I/O error"  # the latter may have other causes
 _SQLITE_LOCKED = ("attempt to write a readonly database", "unable to open database file")
 _SPARE = 16 << 20  # bytes: with less than this free, a folder is the one that is full
 
@@ -42,17 +42,15 @@ def fault(uri: str, error: BaseException) -> str:
                 return f"{place} cannot be written ({cause.strerror}); make it writable for this user, or use another"
             if cause.errno in _NO_FOLDER and place:
                 return f"{place} should be a folder ({cause.strerror}); move away what stands there"
-    if f"[Errno {errno.ENOSPC}]" in text or any(words in text for words in _SQLITE_FULL):
+    if f"[Errno {errno.ENOSPC}]" in text or _SQLITE_FULL in text:
         return _full(uri, "")
-    if any(words in text for words in _SQLITE_LOCKED):
-        file = _database(uri)
+    if _SQLITE_IO in text and _without_room(_written_to(uri)):
+        return _full(uri, "")
+    file = _database(uri)
+    if file and any(words in text for words in _SQLITE_LOCKED):
         return (
-            (
-                f"the tracking store's file {file} cannot be opened for writing; make it and its folder {file.parent}"
-                " writable for this user"
-            )
-            if file
-            else ""
+            f"the tracking store's file {file} cannot be opened for writing; make it and its folder {file.parent}"
+            " writable for this user"
         )
     return ""
 
@@ -68,11 +66,23 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _full(uri: str, place: str) -> str:
     """Which of the folders that are written to is the full one: an error seldom says it."""
-    folders = [Path(place)] if place else [Path(tempfile.gettempdir()), *_folders_of(uri)]
-    near = [next((at for at in (folder, *folder.parents) if at.is_dir()), Path("/")) for folder in folders]
-    full = [at for at in near if shutil.disk_usage(at).free < _SPARE] or near
+    folders = [_nearest(Path(place))] if place else _written_to(uri)
+    full = _without_room(folders) or folders
     names = " or ".join(dict.fromkeys(str(at) for at in full))
     return f"no space left in {names}; make room there, or set TMPDIR to a folder that has some, and run it again"
+
+
+def _written_to(uri: str) -> list[Path]:
+    """The folders that are there of those in which a store, its artifacts and temporary files lie."""
+    return [_nearest(folder) for folder in (Path(tempfile.gettempdir()), *_folders_of(uri))]
+
+
+def _nearest(folder: Path) -> Path:
+    return next((at for at in (folder, *folder.parents) if at.is_dir()), Path("/"))
+
+
+def _without_room(folders: Sequence[Path]) -> list[Path]:
+    return [at for at in folders if shutil.disk_usage(at).free < _SPARE]
 
 
 def _folders_of(uri: str) -> Iterator[Path]:

@@ -92,6 +92,20 @@ def test_an_unknown_distribution_is_refused(index: dict[str, str], tmp_path: Pat
     assert raised.type is SourceError
 
 
+def test_settings_that_pip_cannot_read_are_told_and_no_other_index_is_asked(
+    index: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "pip.conf"
+    broken.write_text("[global\nindex-url = https://ours/simple\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(broken))
+    with pytest.raises(SourceError, match=r"pip's own settings cannot be read: .*no section headers.*; correct pip"):
+        download("tinydata==1.0", index["tinydata-1.0.tar.gz"], tmp_path)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "many")
+    with pytest.raises(SourceError, match=r"cannot be read: .*invalid integer value: 'many'"):
+        download("tinydata==1.0", index["tinydata-1.0.tar.gz"], tmp_path)
+
+
 def test_an_index_that_is_down_is_worth_another_try(
     index: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,3 +142,10 @@ def test_what_was_masked_carries_no_password_any_more() -> None:
     shown = redact("https://bob:planted@host/rows.csv")
     assert shown == redact(shown) == "https://***@host/rows.csv"
     assert not carries_password(shown)
+
+
+@pytest.mark.parametrize("key", ["data.max_token", "prompt.secret", "api_key"])
+def test_a_misspelt_key_of_params_yaml_is_no_secret(key: str) -> None:
+    line = f"  tasks.film.{key}: unknown key, did you mean 'max_tokens'?"
+    assert redact(line) == line
+    assert redact(f"{key}: unknown") == f"{key}: ***"

@@ -72,6 +72,30 @@ def test_rows_between_two_stray_quotes_that_pair_up_are_told_and_counted() -> No
 
 
 @pytest.mark.parametrize(
+    ("labels", "written"),
+    [
+        (["false", "true"], ["False", "True"]),  # as pandas writes them
+        (["0", "1"], ["0.0", "1.0"]),
+        (["caf\u00e9", "th\u00e9"], ["cafe\u0301", "the\u0301"]),
+    ],
+)
+def test_rows_between_two_stray_quotes_are_told_however_their_labels_are_written(
+    labels: list[str], written: list[str]
+) -> None:
+    lines = [f"text number {n},{written[n % 2]}" for n in range(60)]
+    lines[20], lines[40] = f'"Great little radio,{written[0]}', f'only 9",{written[1]}'
+    rows = read("\n".join(["text,label", *lines]), labels=labels)
+    assert named(rows) == list(range(22, 43))
+    assert len(rows) == 60
+
+
+def test_a_header_in_another_unicode_form_tells_the_separator() -> None:
+    rows = "".join(f"text {n};good;1,2\n" for n in range(20))
+    found = dialect(f"text;re\u0301sume\u0301;a,b\n{rows}", target="r\u00e9sum\u00e9")
+    assert found == (";", "doubled")
+
+
+@pytest.mark.parametrize(
     "cell",
     [
         "Customer pasted this:\n" + "pos 1,good\n" * 300 + "and wants a refund",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.utils import validation
 from ruamel.yaml import YAML
@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from components.data_params import DataParams, f1_metrics
 from components.errors import ParamsError
 from components.params import TaskParams, load
+from components.params_faults import yaml_word
 
 FILE = """\
 bases:
@@ -139,3 +140,14 @@ def test_a_gate_names_a_label_s_metric_by_the_label(labels: list[str]) -> None:
     )
     assert [rule.metric for rule in task.gate] == list(task.metrics[2:])
     assert yaml.safe_load(yaml.safe_dump(list(task.metrics))) == list(task.metrics)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])) | st.text("aZé1 _-./:#,'~", max_size=6))
+@example("a\x85b")
+@example("no")
+@example("Null")
+@example("the notes.md")
+def test_a_text_in_a_line_to_write_is_read_as_itself_by_both_readers(text: str) -> None:
+    line = f"ignore: [{yaml_word(text)}]"
+    assert yaml.safe_load(line) == {"ignore": [text]}
+    assert YAML(typ="safe").load(line) == {"ignore": [text]}

@@ -68,7 +68,18 @@ def test_sqlite_s_words_are_told_through_sqlalchemy_and_mlflow(uri: str, words: 
     said = _raised(MlflowException(str(error)) if wrap else error, uri)
 
     assert told in said
-    assert "store" in said or "no space" in said
+    assert uri.removeprefix("sqlite:///").removesuffix("/store/mlflow.db") in said
+
+
+def test_a_disk_s_fault_is_taken_for_a_full_one_only_where_no_room_is_left(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = sqlalchemy.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("disk I/O error"))
+
+    assert "no space left" not in (said := _raised(error, uri))
+    assert "disk I/O error" in said
+    monkeypatch.setattr(local_disk, "_SPARE", 1 << 62)
+    assert "no space left" in _raised(error, uri)
 
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
