@@ -68,17 +68,22 @@ def train_together(
 
     Raises:
         Diverged: as ``components/training.py`` does.
-        TrainingError: a process failed; the message ends with what it said last.
+        TrainingError: there are not so many devices, or a process failed; the message ends with what it said last.
     """
     from components.training import Trained
 
+    count, cpu = task.settings(method).training.processes, base.device.type == "cpu"
+    if count > (devices := os.cpu_count() or 1 if cpu else torch.cuda.device_count()):
+        raise TrainingError(
+            f"{method}.training.processes is {count}, and this machine has {devices} {'cores' if cpu else 'GPUs'};"
+            " lower it: each process needs one"
+        )
     work = Work(
-        folder=base.folder, hash=base.hash.value, name=base.name, cpu=base.device.type == "cpu",
+        folder=base.folder, hash=base.hash.value, name=base.name, cpu=cpu,
         dtype=str(base.dtype).removeprefix("torch."), task=task, method=method, title=title, checkpoint=checkpoint,
         rows=[(list(row.text), list(row.target)) for row in lessons.rows],
         validation=[(list(row.text), list(row.target)) for row in lessons.validation], solved=list(lessons.solved),
     )  # fmt: skip
-    count = task.settings(method).training.processes
     with tempfile.TemporaryDirectory(prefix="crew-") as room:
         folder = Path(room)
         (folder / WORK).write_text(work.model_dump_json(), encoding="utf-8")
