@@ -159,7 +159,7 @@ class RunStore:
         """The id of the task's experiment, which is made if this is its first run.
 
         Raises:
-            RegistryError: it was deleted, and MLflow gives its name to no other one; or it writes where the project was.
+            RegistryError: it was deleted, and MLflow gives its name to no other; or it writes where the project was.
         """
         found = self._client.get_experiment_by_name(task)
         if found and found.lifecycle_stage == "deleted":
@@ -169,9 +169,9 @@ class RunStore:
             )
         if found and (here := address.moved(self.uri, found.artifact_location)):
             raise RegistryError(
-                f"the project was moved or renamed: MLflow keeps the artifacts of {task!r} in {found.artifact_location},"
-                f" which is {here} now, and would write to the old place; move the project back, or lay a link there"
-                " (ln -s NEW OLD), then run the command again"
+                f"the project was moved or renamed: MLflow would write the artifacts of {task!r} to"
+                f" {found.artifact_location}, and they are in {here} now; move the project back, or lay a link where it"
+                " was (ln -s NEW OLD), then run the command again"
             )
         if found:
             return str(found.experiment_id)

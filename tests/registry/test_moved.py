@@ -53,7 +53,7 @@ def test_a_run_that_would_write_to_the_old_place_is_refused(moved: Callable[[], 
     store = moved()
 
     with pytest.raises(
-        RegistryError, match="moved or renamed.*old/artifacts.*new%20folder/artifacts.*ln -s"
+        RegistryError, match=r"moved or renamed.*old/artifacts.*new%20folder/artifacts.*ln -s"
     ) as refusal:
         store.start_run("film", "a run", {}, {})
     assert not isinstance(refusal.value, StoreUnavailable), "no other try would help"
