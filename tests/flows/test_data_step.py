@@ -408,7 +408,9 @@ def test_where_dvc_itself_fails_every_task_has_its_words(tmp_path: Path) -> None
     found = data_step._faults(tmp_path, lines, tasks)
 
     assert {task: str(fault) for task, fault in found.items()} == dict.fromkeys(
-        tasks, "dvc repro failed: ERROR: Lock file 'dvc.lock' is corrupted"
+        tasks,
+        "dvc repro failed: ERROR: Lock file 'dvc.lock' is corrupted; `git checkout dvc.lock` brings it back; or delete"
+        " it, and it is made anew",
     )
 
 
