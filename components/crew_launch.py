@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FIGURES, WORK, START = "figures ", "work.json", "start.safetensors"
 MADE, SAID = "made.safetensors", "made.json"
 LAST_LINES = 20
+CORE_SHARED_BY = 8  # processes at most: an adapter of two can be made again where there is one core
 
 
 class Work(Record):
@@ -68,17 +69,23 @@ def train_together(
 
     Raises:
         Diverged: as ``components/training.py`` does.
-        TrainingError: a process failed; the message ends with what it said last.
+        TrainingError: there are not so many devices, or a process failed; the message ends with what it said last.
     """
     from components.training import Trained
 
+    count, cpu = task.settings(method).training.processes, base.device.type == "cpu"
+    devices = os.cpu_count() or 1 if cpu else torch.cuda.device_count()
+    if count > (most := devices * (CORE_SHARED_BY if cpu else 1)):
+        raise TrainingError(
+            f"{method}.training.processes is {count}, and this machine has {devices} {'cores' if cpu else 'GPUs'};"
+            f" lower it to at most {most}"
+        )
     work = Work(
-        folder=base.folder, hash=base.hash.value, name=base.name, cpu=base.device.type == "cpu",
+        folder=base.folder, hash=base.hash.value, name=base.name, cpu=cpu,
         dtype=str(base.dtype).removeprefix("torch."), task=task, method=method, title=title, checkpoint=checkpoint,
         rows=[(list(row.text), list(row.target)) for row in lessons.rows],
         validation=[(list(row.text), list(row.target)) for row in lessons.validation], solved=list(lessons.solved),
     )  # fmt: skip
-    count = task.settings(method).training.processes
     with tempfile.TemporaryDirectory(prefix="crew-") as room:
         folder = Path(room)
         (folder / WORK).write_text(work.model_dump_json(), encoding="utf-8")

@@ -10,6 +10,8 @@ from components.records import Count, Positive, Record, Share
 
 # Far beyond the bound float32 itself overflows: told with its key path, and not by a crash in the first step.
 LearningRate = Annotated[Positive, Field(le=100)]
+# What every library takes; ours are multiplied on the way to torch, which takes 64 bits (batches.py).
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class TrainingParams(Record):
@@ -29,7 +31,7 @@ class TrainingParams(Record):
     clip_norm: Positive = 1.0
     evaluate_every: Count = 50
     patience: Count = 4
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     recompute: bool = Field(default=False, exclude_if=lambda on: not on)  # as with AdapterParams.frozen_first
     processes: Count = Field(default=1, exclude_if=lambda count: count == 1)
 

@@ -34,6 +34,16 @@ _RAISED = re.compile(r"[\w.]+(?:Error|Exception|Interrupt|Group|Warning)\b(?:: |
 WAIT = 3600.0  # seconds that a preparation waits for the one before it
 # Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
 PATIENCE = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "3"}
+# Faults of the machine, in the words that DVC passes on: what to do about each.
+_ROOM = "the disk is full, or `ulimit -f` lets no file grow; make room (df -h), then run the command again"
+_MACHINE = {
+    "is not a git repository": "DVC works in one alone: type `git init` there, then run the command again",
+    "dvc.lock' validation failed": "`git checkout dvc.lock` brings it back; or delete it, and it is made anew",
+    "'dvc.lock' is corrupted": "`git checkout dvc.lock` brings it back; or delete it, and it is made anew",
+    "[Errno 17]": "something else lies where a folder belongs; move it away",
+    "[Errno 13]": "let this user write there, then run the command again",
+    "[Errno 30]": "it is on a read-only file system; mount it so that it can be written",
+} | dict.fromkeys(("disk I/O error", "disk is full", "No space left on device", "File too large"), _ROOM)
 _RUNNING = re.compile(r"Running stage '([^']+)'")
 _STAGES = re.compile(r"'([a-z]+@[^']+)'")
 
@@ -260,6 +270,7 @@ def _fault(root: Path, lines: Sequence[str], command: str) -> PrefaceError:
         kind = getattr(errors, name, None)
         if isinstance(kind, type) and issubclass(kind, PrefaceError):
             return kind(message)
+    lines = [line for line in lines if not line.startswith("Having any troubles?")]  # DVC's own advertisement
     own = [line for line in lines if line.startswith("ERROR: ")]
     said, everything = "; ".join(own), " ".join(lines)
     remedy = object_store.refusal(everything)
@@ -272,4 +283,6 @@ def _fault(root: Path, lines: Sequence[str], command: str) -> PrefaceError:
     if crashed := _crashed(root, lines, command):
         return crashed
     last = [line for line in lines if line not in own][-1:]  # of a traceback, what was raised
-    return DataError(f"dvc {command} failed: {'; '.join([*last, *own]) or 'no output'}")
+    failed = f"dvc {command} failed: {'; '.join([*last, *own]) or 'no output'}"
+    remedy = next((each for words, each in _MACHINE.items() if words in everything), "")
+    return SetupError(f"{failed}; {remedy}") if remedy else DataError(failed)

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from components import log_redaction
-from components.errors import PrefaceError, Unforeseen, told
-from flows import collector, crash_report, terminal
+from components.errors import PrefaceError, SetupError, Unforeseen, told
+from components.redaction import public
+from flows import collector, crash_report, places, terminal
 
 REFUSED, WRONG_USAGE, CRASHED = 1, 2, 70
 # Faults of the machine and not of the program: what to do about each.
@@ -68,6 +70,8 @@ def guarded(command: Sequence[str]) -> Iterator[None]:
             _end(f"error: {where}{error.strerror}: {remedy}", REFUSED)
         _end(f"error: {crash_report.told_with_report(command, error)}", CRASHED)
     except Exception as error:
+        if fault := _odd_setting(error):
+            _end(f"error: {fault}", REFUSED)
         _end(f"error: {crash_report.told_with_report(command, error)}", CRASHED)
 
 
@@ -92,6 +96,24 @@ def _refuse_no_folder() -> None:
         os.getcwd()
     except FileNotFoundError:
         _end("error: the folder that this shell is in was deleted; cd into your project and type it again", REFUSED)
+
+
+def _odd_setting(error: Exception) -> SetupError | None:
+    """The fault of a variable of MLflow's or Prefect's own, which each reads when it first needs it.
+
+    What they raise names the variable, or quotes its value.
+    """
+    if not isinstance(error, ValueError):
+        return None
+    said = str(error)
+    for name, value in os.environ.items():
+        own = name.startswith(("MLFLOW_", "PREFECT_")) and value and value != places.SWITCHES.get(name)
+        if own and (re.search(rf"\b{name}\b", said) or repr(value).casefold() in said.casefold()):
+            return SetupError(
+                f"{name} is {told(public(value))!r}, which its library does not take; write what its documentation"
+                f" names, or `unset {name}`"
+            )
+    return None
 
 
 def _end(line: str, status: int) -> None:

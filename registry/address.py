@@ -97,6 +97,25 @@ def is_away(uri: str, artifact: str) -> bool:
     return root.startswith("file:") and artifact.startswith(root) and not Path(unquote(urlsplit(root).path)).is_dir()
 
 
+def moved(uri: str, artifact: str) -> str | None:
+    """Where an artifact lies by now whose project was moved or renamed with its store in it; None if it was not.
+
+    MLflow keeps full paths: that one is gone, and in the folder beside the database there is the same.
+    """
+    try:
+        root = beside(uri) or ""
+    except SetupError:
+        return None
+    if not root.startswith("file:") or not artifact.startswith(("file:", "/")):
+        return None
+    folder, was = (Path(unquote(urlsplit(place).path)) for place in (root, artifact))
+    for place, part in enumerate(was.parts if not was.exists() else ()):
+        there = folder.joinpath(*was.parts[place + 1 :])
+        if part == folder.name and there.exists():
+            return there.as_uri()
+    return None
+
+
 def down(uri: str, said: str) -> str:
     """The message for a store that does not answer."""
     return (

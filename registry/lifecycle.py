@@ -29,6 +29,8 @@ from registry.protocol import Store, Version
 from registry.releases import NO_ENTRY, Action, Release, rolled_away
 from registry.state import State, read
 
+LONGEST_REASON = 2000  # signs: it is repeated in other tags, and MLflow refuses long ones once the entry is made
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -206,6 +208,10 @@ def _move(
     store: Store, action: Action, version: Version, state: State, reason: str, who: str | None, overridden: list[str]
 ) -> Moved:
     """Append the entry, see that it took effect, and bring stages and aliases after it."""
+    if len(reason) > LONGEST_REASON:
+        raise RegistryError(
+            f"the reason has {len(reason)} signs, and the history keeps {LONGEST_REASON} at most: say it shorter"
+        )
     task, head, declared = version.task, state.head, version.tag("declared_base")
     if declared:
         overridden = [*overridden, f"its base was declared by {declared}, and not proven"]

@@ -18,6 +18,8 @@ from components.errors import SetupError
 from registry import address
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+# Which file it was no error says for sure: of a copy it names the one that is read.
+_TOO_LARGE = "a file could not grow to its size (File too large); raise `ulimit -f` in this shell, then run it again"
 _LOCKED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_FOLDER = {errno.ENOTDIR, errno.EEXIST}
 # SQLite has these words, and MLflow passes nothing else on.
@@ -36,12 +38,16 @@ def fault(uri: str, error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, OSError):
             place = cause.filename if isinstance(cause.filename, str) and cause.filename else ""
+            if cause.errno == errno.EFBIG:
+                return _TOO_LARGE
             if cause.errno in _FULL or "No usable temporary directory" in str(cause):
                 return _full(uri, place)
             if cause.errno in _LOCKED and place:
                 return f"{place} cannot be written ({cause.strerror}); make it writable for this user, or use another"
             if cause.errno in _NO_FOLDER and place:
                 return f"{place} should be a folder ({cause.strerror}); move away what stands there"
+    if f"[Errno {errno.EFBIG}]" in text:
+        return _TOO_LARGE
     if f"[Errno {errno.ENOSPC}]" in text or _SQLITE_FULL in text:
         return _full(uri, "")
     if _SQLITE_IO in text and _without_room(_written_to(uri)):

@@ -24,6 +24,7 @@ from registry.state import PENDING, PROJECTED, State, read
 # Nothing here takes so long: a mark that is older was left by a process that was killed.
 STALE = timedelta(minutes=10)
 ROUNDS, TRIES = 50, 4
+LONGEST = 5000  # signs of a mark that repeats an entry's words: one that MLflow refuses would stop every later move
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _project(state: State) -> Iterator[Write]:
     away = rolled_away(state.line)
     for other in state.versions:
         entry = away.get(other.number) if other.number in state.released else None
-        said = f"{entry.when} {entry.who}: {entry.reason}" if entry else ""
+        said = f"{entry.when} {entry.who}: {entry.reason}"[:LONGEST] if entry else ""
         if other.tag("rolled_away") != said:
             yield Write("tag_version", (other.number, PREFIX + "rolled_away", said))
     wanted = f"{head.number} {head.hash}"

@@ -159,13 +159,19 @@ class RunStore:
         """The id of the task's experiment, which is made if this is its first run.
 
         Raises:
-            RegistryError: it was deleted, and MLflow gives its name to no other one.
+            RegistryError: it was deleted, and MLflow gives its name to no other; or it writes where the project was.
         """
         found = self._client.get_experiment_by_name(task)
         if found and found.lifecycle_stage == "deleted":
             raise RegistryError(
                 f"the experiment {task!r} was deleted in MLflow, and a run needs it; bring it back with `mlflow"
                 f" experiments restore --experiment-id {found.experiment_id}`, then run the command again"
+            )
+        if found and (here := address.moved(self.uri, found.artifact_location)):
+            raise RegistryError(
+                f"the project was moved or renamed: MLflow would write the artifacts of {task!r} to"
+                f" {found.artifact_location}, and they are in {here} now; move the project back, or lay a link where it"
+                " was (ln -s NEW OLD), then run the command again"
             )
         if found:
             return str(found.experiment_id)
@@ -178,6 +184,7 @@ class RunStore:
             return str(found.experiment_id)
 
     def _fetch(self, uri: str, to: Path, what: str) -> Path:
+        uri = address.moved(self.uri, uri) or uri
         try:
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=self.uri))
         except (MlflowException, OSError) as error:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from components.base_model import Base
+from components.errors import ParamsError
 from components.kv_prefix import KVPrefix
 from components.params import MethodName, TaskParams
 
@@ -58,10 +59,19 @@ def build(
     Args:
         solved: training rows, text and target, for a start from examples.
         table: ``prompt_embeddings`` of the adapter to go on from, as ``folded`` gives them.
+
+    Raises:
+        ParamsError: more virtual tokens than the base reads, told before a tensor of that length is made.
     """
     from components.methods.prefix import PrefixTuning
     from components.methods.prompt import PromptTuning
 
+    length = task.settings(method).virtual_tokens
+    if length >= base.shape.context:
+        raise ParamsError(
+            f"{method}.virtual_tokens is {length}, and the base {base.name} reads {base.shape.context} tokens, those of"
+            " a text included; lower it"
+        )
     if method == "prompt":
         return PromptTuning.start(base, task, solved, table)
     return PrefixTuning.start(base, task, solved, table)

@@ -81,6 +81,11 @@ def test_the_processes_share_the_threads_that_this_one_was_given(
     assert asked == [each]
 
 
+def test_more_processes_than_cores_are_refused_before_any_is_started(base: Base, examples: Examples) -> None:
+    with pytest.raises(TrainingError, match=r"processes is 1000000000, and this machine has \d+ cores; lower it"):
+        train_adapter(base, "film", task(10**9), "prefix", examples)
+
+
 @pytest.mark.parametrize("method", ["prefix", pytest.param("prompt", marks=pytest.mark.slow)])
 def test_two_processes_train_what_one_trains(base: Base, examples: Examples, tmp_path: Path, method: Any) -> None:
     seen: dict[int, list[tuple[dict[str, float], int]]] = {1: [], 2: []}

@@ -173,6 +173,7 @@ def test_a_misspelt_key_inside_a_list_is_told_with_its_place(load: Load) -> None
         ("tasks.mood.prompt.virtual_tokens", "20", "virtual_tokens: Input should be a valid integer (it is '20')"),
         ("tasks.mood.prompt.virtual_tokens", True, "virtual_tokens: Input should be a valid integer (it is True)"),
         ("tasks.mood.prompt.training.learning_rate", float("inf"), "learning_rate: Input should be a finite number"),
+        ("tasks.mood.prompt.training.seed", 2**32, "seed: Input should be less than 4294967296"),
         ("tasks.mood.prefix.training.learning_rate", 1e38, "learning_rate: Input should be less than or equal to 100"),
         ("tasks.mood.baselines.hard_prompts", ["Say it.", ""], "hard_prompts.1: String should have at least 1 char"),
         ("tasks.mood.gate", [], "gate: List should have at least 1 item"),

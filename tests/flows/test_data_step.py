@@ -408,7 +408,9 @@ def test_where_dvc_itself_fails_every_task_has_its_words(tmp_path: Path) -> None
     found = data_step._faults(tmp_path, lines, tasks)
 
     assert {task: str(fault) for task, fault in found.items()} == dict.fromkeys(
-        tasks, "dvc repro failed: ERROR: Lock file 'dvc.lock' is corrupted"
+        tasks,
+        "dvc repro failed: ERROR: Lock file 'dvc.lock' is corrupted; `git checkout dvc.lock` brings it back; or delete"
+        " it, and it is made anew",
     )
 
 
@@ -643,3 +645,22 @@ def project_of_one(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("ERROR: /work/project is not a git repository", "type `git init` there"),
+        ("'./dvc.lock' validation failed: expected a dictionary.", "`git checkout dvc.lock`"),
+        ("ERROR: unexpected error - disk I/O error", "make room"),
+        ("ERROR: unexpected error - [Errno 17] File exists: '/work/project/.dvc/tmp'", "move it away"),
+        ("ERROR: unexpected error - [Errno 30] Read-only file system: '/work/project/.dvc/tmp'", "read-only"),
+    ],
+)
+def test_a_fault_of_the_machine_comes_with_what_to_do(tmp_path: Path, said: str, remedy: str) -> None:
+    fault = data_step._fault(tmp_path, [said, "Having any troubles? Hit us up at https://dvc.org/support"], "repro")
+
+    assert isinstance(fault, SetupError)
+    assert said in str(fault)
+    assert remedy in str(fault)
+    assert "troubles" not in str(fault)

@@ -93,6 +93,32 @@ class TestCrashes:
         assert all(name in written for name in ("python:", "mlflow 3", "prefect 3", "dvc 3"))
         assert stat.S_IMODE(report.stat().st_mode) == 0o600
 
+    @pytest.mark.parametrize(
+        ("name", "value", "raised"),
+        [
+            ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "abc", "Failed to convert 'abc' for MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"),
+            ("MLFLOW_LOGGING_LEVEL", "foo", "Unknown level: 'FOO'"),
+            ("PREFECT_API_REQUEST_TIMEOUT", "4x", "1 validation error\nrequest_timeout\n  [input_value='4x']"),
+        ],
+    )
+    def test_a_variable_that_a_library_does_not_take_is_no_crash(
+        self,
+        name: str,
+        value: str,
+        raised: str,
+        project: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        status, said = guarded(ValueError(raised), capsys)
+        assert status == 1
+        assert said.startswith(f"error: {name} is '{value}'")
+        assert f"`unset {name}`" in said
+        assert said.count("\n") == 1
+        assert not (project / ".preface" / "crashes").exists()
+        assert guarded(ValueError("labels"), capsys)[0] == 70, "another fault is still ours"
+
     @pytest.mark.parametrize("where", ["no project", "a file lies where the folder belongs"])
     def test_without_a_folder_of_ours_the_report_goes_to_tmpdir(
         self,

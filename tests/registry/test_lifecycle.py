@@ -16,6 +16,7 @@ from components.errors import (
     NothingToRollBackTo,
     PromotionConflict,
     PromotionRefused,
+    RegistryError,
 )
 from registry import lifecycle, look, registration
 from registry.protocol import Version
@@ -380,6 +381,27 @@ class TestRollback:
 
         assert "rolled away from" in moved.entry.override
         assert store.version(task, 2).tag("rolled_away") == ""
+
+    def test_a_reason_that_no_tag_holds_is_refused_before_anything_moves(
+        self, task: str, released: Any, promote: Any, rollback: Any, seen: Any
+    ) -> None:
+        released(2)
+        before = seen.log
+
+        for move in (rollback, lambda **said: promote(1, override=True, **said)):
+            with pytest.raises(RegistryError, match="the reason has 2001 signs, and the history keeps 2000"):
+                move(reason="x" * 2001)
+        assert seen.log == before
+
+    def test_one_that_was_let_in_before_keeps_nobody_from_rolling_back(
+        self, store: Any, task: str, released: Any, rollback: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        released(3)
+        monkeypatch.setattr(lifecycle, "LONGEST_REASON", 100_000)
+        rollback(reason="x" * 100_000)
+
+        assert rollback().version.number == 1
+        assert len(store.version(task, 3).tag("rolled_away")) <= 5000
 
     def test_an_edited_history_chooses_no_version_and_stands_in_no_one_s_way(
         self, store: Any, task: str, released: Any, rollback: Any, edit_entry: Any

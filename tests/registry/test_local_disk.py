@@ -34,6 +34,14 @@ def test_a_full_folder_is_named(uri: str, tmp_path: Path, code: int) -> None:
     assert f"no space left in {tmp_path}; make room there, or set TMPDIR" in said
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EFBIG, "File too large", "a"), MlflowException("## manifest.json ## [Errno 27] File too large")],
+)
+def test_a_limit_of_files_sizes_is_no_store_that_is_away(uri: str, error: Exception) -> None:
+    assert "raise `ulimit -f`" in _raised(error, uri)
+
+
 def test_where_the_error_names_none_those_that_are_written_to_are(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

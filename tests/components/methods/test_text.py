@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.base_model import Base
+from components.errors import ParamsError
 from components.kv_prefix import KVPrefix
+from components.methods import build
 from components.methods.text import hard_prompt, in_context_ids, repeated_ids, text_ids
+from components.params import MethodName, TaskParams
 from components.template import Template, ids_of
 
 MakeBase = Callable[[str], Base]
@@ -47,6 +50,14 @@ def test_repeated_ids_start_over_with_the_begin_token(adding: MakeBase) -> None:
     base = adding("<|end|> $A")
     once = text_ids(base, "Decide.")
     assert repeated_ids(base, "Decide.", 2 * len(once) + 1) == [*once, *once, 0]
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_more_virtual_tokens_than_the_base_reads_are_refused_before_any_is_made(
+    plain: Base, task: Callable[..., TaskParams], method: MethodName
+) -> None:
+    with pytest.raises(ParamsError, match=rf"{method}\.virtual_tokens is 10{{15}}, .* reads {plain.shape.context}"):
+        build(plain, task(**{method: {"virtual_tokens": 10**15}}), method)
 
 
 @pytest.fixture(scope="module")
