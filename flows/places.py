@@ -9,7 +9,7 @@ import errno
 import os
 from pathlib import Path
 
-from components.errors import ParamsError, SetupError
+from components.errors import ParamsError, SetupError, told
 from flows import proxies, service_list
 
 # No hub is asked, no usage figures are sent, no pickle is read. HF_HUB_OFFLINE=0 before a command lets hf:// through.
@@ -82,6 +82,21 @@ def station_url(root: Path) -> str:
     return f"http://{service_list.HOST}:{port}/api" if port else ""
 
 
+def _whole(name: str) -> str:
+    """A folder's path out of the environment, that of ``~`` written out.
+
+    Raises:
+        SetupError: it is relative: each folder in which a command is typed would have another.
+    """
+    path = Path(os.path.expanduser(os.environ[name]))  # Path's own raises where nobody has that name
+    if not path.is_absolute():
+        raise SetupError(
+            f"{name}={told(str(path))} is another folder from each folder where a command is typed; write it from the"
+            f" top, as in {name}={told(str(path.absolute()))}"
+        )
+    return str(path)
+
+
 def enter(start: Path | None = None) -> Path:
     """The root, with defaults put into the environment for whatever the user left unset.
 
@@ -89,8 +104,8 @@ def enter(start: Path | None = None) -> Path:
 
     Raises:
         ParamsError: there is no project here.
-        SetupError: the environment names a proxy that cannot be one, the project's path cannot stand in an address, or
-            the project is to keep its stores and cannot.
+        SetupError: the environment names a proxy that cannot be one or a relative folder, the project's path cannot
+            stand in an address, or the project is to keep its stores and cannot.
     """
     root = find_root(start or Path.cwd())
     if "?" in str(root) or not str(root).isprintable():
@@ -109,6 +124,7 @@ def enter(start: Path | None = None) -> Path:
         # MLflow and Prefect take an empty address for an address.
         if not os.environ.get(name):
             os.environ[name] = value
+    os.environ |= {name: _whole(name) for name in ("PREFECT_HOME", "PREFACE_BASES")}
     os.environ |= proxies.settled(os.environ)
     # Two servers upon one database would be in each other's way.
     if not os.environ.get("PREFECT_API_URL"):

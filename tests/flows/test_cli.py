@@ -470,3 +470,12 @@ def _write_adapter(folder: Path, number: int) -> None:
         created="2026-11-23T20:00:00+00:00",
     )
     artifact.write(folder, np.full((2, 4), number, dtype=np.float32), draft)
+
+
+def test_an_interrupt_while_it_starts_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")  # as if the key were hit just then
+    code = "from flows.start import main; main()"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
+
+    assert (done.returncode, done.stdout, done.stderr.split()) == (1, "", ["Aborted!"])

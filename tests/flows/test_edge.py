@@ -298,13 +298,13 @@ class TestArguments:
         assert len(str(raised.value)) < 600
         assert str(raised.value).isprintable()
 
-    @pytest.mark.parametrize("when", ["0001-01-01T00:00", "9999-12-31T23:59", LONG, "७h", "", "\x1b[31m"])
+    @pytest.mark.parametrize("when", ["9999-12-31T23:59", LONG, "७h", "", "\x1b[31m"])
     def test_a_moment_outside_of_time_is_wrong_usage(
         self, when: str, project: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         status, said = usage(capsys, "rollback", "--all", "--since", when, "--reason", "x")
 
-        assert (status == 2) or when.startswith("0001")
+        assert status == 2
         assert "\x1b" not in said
         assert max(map(len, said.splitlines())) < 600
 

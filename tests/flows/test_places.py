@@ -55,6 +55,17 @@ def test_what_the_user_set_wins(project: Path) -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "0"
 
 
+@pytest.mark.parametrize("name", ["PREFECT_HOME", "PREFACE_BASES"])
+def test_a_folder_is_the_same_from_everywhere_or_refused(project: Path, name: str) -> None:
+    os.environ[name] = "kept/there"
+    with pytest.raises(SetupError, match=rf"{name}=kept/there is another folder from each .*{name}=/.*/kept/there"):
+        places.enter(project)
+
+    os.environ[name] = "~/there"
+    places.enter(project)
+    assert os.environ[name] == str(Path.home() / "there")
+
+
 def test_a_run_tells_that_it_lives_whichever_server_it_is_on(project: Path) -> None:
     """A fleet brings its server after this was read: a run of 180 s between two signs is taken for dead meanwhile."""
     for name in ("PREFECT_API_URL", places.HEARTBEAT[0]):
