@@ -11,7 +11,8 @@ from types import FrameType
 import pytest
 
 from components.errors import Stopped
-from flows.cancellation import GRACE, Watch, undisturbed
+from flows import cancellation
+from flows.cancellation import Watch, undisturbed
 
 
 class Terminated(Exception):
@@ -103,7 +104,7 @@ def test_a_run_that_nobody_can_stop_from_outside_stops_itself(
         with get_client(sync_client=True) as client, Watch(lambda figures, step: None) as watch:
             client.set_flow_run_state(flow_run.id, Cancelling(), force=True)
             began = time.monotonic()
-            for step in range(1500):
+            for step in range(12_000):
                 try:
                     watch({"loss": 1.0}, step)
                 except Stopped:
@@ -111,9 +112,11 @@ def test_a_run_that_nobody_can_stop_from_outside_stops_itself(
                 time.sleep(0.01)
         return float("inf")
 
+    grace = 6.0 if by_worker else 600.0  # longer than the test goes on: whoever waited for it would never stop
+    monkeypatch.setattr(cancellation, "GRACE", grace)
     if by_worker:
         monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "of a worker that is gone")
     seconds = training()
 
-    assert (seconds > GRACE) is by_worker
-    assert seconds < 10
+    assert seconds < float("inf")
+    assert seconds > 6.0 * by_worker
