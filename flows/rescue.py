@@ -54,6 +54,7 @@ class Rescued(Record):
 def rescue(now: datetime | None = None) -> list[Rescued]:
     """Mark dead runs of ours as crashed, and start those of deployments again; one in cancelling ends as cancelled."""
     now = now or datetime.now(UTC)
+    faults: list[httpx.HTTPStatusError] = []
     with asking() as client:
         pools = {deployment.id: deployment.work_pool_name for deployment in deployments.ours(client)}
         ids = list(pools)
@@ -65,15 +66,16 @@ def rescue(now: datetime | None = None) -> list[Rescued]:
             ):
                 why = f"no sign of it for {silence.total_seconds():.0f} s: its process is gone"
                 ending = Cancelled if run.state_type == StateType.CANCELLING else Crashed
-                client.set_flow_run_state(run.id, ending(message=why))
-                done.append(_told(run, why))
-        if not ids:
-            return done
+                with _one_at_a_time(run, faults):
+                    client.set_flow_run_state(run.id, ending(message=why))
+                    done.append(_told(run, why))
         # By when they ended, not by when they were to start: a run may have been queued for days.
-        for run in runs_of(client, ids, (StateType.CRASHED,), ended_after=now - REMEMBERED):
+        for run in runs_of(client, ids, (StateType.CRASHED,), ended_after=now - REMEMBERED) if ids else ():
             if AGAIN not in run.tags:
-                with _one_at_a_time(run):
+                with _one_at_a_time(run, faults):
                     done.append(_again(client, run, now))
+        if faults:
+            raise faults[0]
     return done
 
 
@@ -87,13 +89,20 @@ def _bound(client: SyncPrefectClient, run: FlowRun, pool: str | None) -> timedel
 
 
 @contextmanager
-def _one_at_a_time(run: FlowRun) -> Iterator[None]:
-    """A run that Prefect's server refuses to start again keeps no other from it; it is tried again at the next look."""
+def _one_at_a_time(run: FlowRun, faults: list[httpx.HTTPStatusError]) -> Iterator[None]:
+    """A run that Prefect's server refuses keeps no other waiting; it is tried again at the next look.
+
+    An inner error (500) may be of that one run: one whose deployment was removed while it ran gets it for the five
+    minutes that its lease of a slot lives on. It goes into ``faults`` and is told when the others had their turn.
+    """
     try:
         yield
     except (httpx.HTTPStatusError, PrefectException) as error:
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code >= 500:
-            raise
+            if error.response.status_code > 500:  # the server as a whole
+                raise
+            faults.append(error)
+            return
         _log.warning("%s (%s) could not be started again: %s", _task(run), run.id, error)
 
 

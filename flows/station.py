@@ -105,10 +105,10 @@ class Keeper:
         from flows.late import supersede
         from flows.rescue import rescue
 
+        if count := supersede():  # the shorter work first: a fault in the other keeps it from nothing
+            services.say(f"{count} late runs were superseded by later ones")
         for each in rescue():
             services.say(f"{each.task}: {each.what}")
-        if count := supersede():
-            services.say(f"{count} late runs were superseded by later ones")
 
 
 def run(root: Path, pool: str, at_once: int, port: int = ui.PREFECT_PORT, page: bool = False) -> None:

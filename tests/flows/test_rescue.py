@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, Crashed, Pending, Running, Scheduled
 from prefect.workers.process import ProcessWorker
 
+from components.errors import PrefaceError
 from flows import announce, deployments, fleet, notifications
 from flows.fleet import Ended
 from flows.prefect_server import asking
@@ -177,6 +178,28 @@ def test_given_up_is_told_once_also_where_its_mark_is_not_taken_at_first(
     assert "given up" in what(lost)[0]
     assert what(lost) == []
     assert heard == [f"{announce.GIVEN_UP} {lost}"]
+
+
+def test_an_inner_error_over_one_run_keeps_no_other_waiting_and_is_told(
+    tasks: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Prefect answers for a run whose deployment was removed, and made again, while the run held a slot."""
+    dead, other = made(tasks["film"], Running()), made(tasks["story"], Running(), Crashed())
+    set_state = SyncPrefectClient.set_flow_run_state
+
+    def failing(client: SyncPrefectClient, run: UUID, *args: Any, **options: Any) -> Any:
+        if run == dead:
+            request = httpx.Request("POST", "http://127.0.0.1/api")
+            raise httpx.HTTPStatusError("inner", request=request, response=httpx.Response(500, request=request))
+        return set_state(client, run, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SyncPrefectClient, "set_flow_run_state", failing)
+        with pytest.raises(PrefaceError, match="answered 500"):
+            rescue(now() + 10 * MINUTE)
+
+    assert AGAIN in read(other).tags
+    assert "no sign of it" in what(dead, now() + 10 * MINUTE)[0]
 
 
 @pytest.fixture
