@@ -209,6 +209,16 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         mlflow.set_registry_uri(None)
 
 
+@pytest.fixture
+def same_store_afterwards(mlflow_store: Any) -> Iterator[None]:
+    """A test that makes a Store of its own points the process at it: put it back."""
+    import mlflow
+
+    yield
+    mlflow.set_tracking_uri(mlflow_store.uri)
+    mlflow.set_registry_uri(mlflow_store.uri)
+
+
 STORES = ["memory", pytest.param("mlflow", marks=pytest.mark.flow), pytest.param("aliases", marks=pytest.mark.flow)]
 
 

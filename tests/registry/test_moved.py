@@ -12,7 +12,7 @@ from components.errors import NotFound, RegistryError, StoreUnavailable
 from registry import address
 from registry.store import Store
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("same_store_afterwards")]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,7 @@ from registry.protocol import Version
 from tests.conftest import Site
 
 Candidate = Callable[..., Version]
-pytestmark = pytest.mark.flow
-
-
-@pytest.fixture(autouse=True)
-def same_store_afterwards(mlflow_store: Any) -> Iterator[None]:
-    """A test that makes a Store of its own points the process at it: put it back."""
-    import mlflow
-
-    yield
-    mlflow.set_tracking_uri(mlflow_store.uri)
-    mlflow.set_registry_uri(mlflow_store.uri)
+pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("same_store_afterwards")]
 
 
 @pytest.fixture
