@@ -16,7 +16,7 @@ _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s'\"<>`|]+)")
 _ODD_PASSWORD = re.compile(
     r"\b([A-Za-z][A-Za-z0-9+.-]*://[^\s:/@'\"\[]*:)(?!\d{1,5}(?![\w%]))(?:(?!://)[^@\n]){1,200}@"
 )
-# Where a port belongs and none stands, a password may: somebody forgot the host. PORT is a word of messages and examples.
+# Where a port belongs and none stands, a password may: somebody forgot the host. PORT is a word of our messages.
 _NO_PORT = re.compile(r"^((?:[^/?#]*@)?[^/?#:\[]*:)(?!(?i:port)\b|\*\*\*)[^\d/?#:][^/?#:]*(?=[/?#]|$)")
 # Theirs is an "@" that means something else, unless a colon stands before it.
 _AT_IS_NO_PASSWORD = frozenset({"hf", "pypi", "file", "models", "runs"})
