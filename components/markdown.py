@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # Entities, since not every reader of Markdown takes a backslash before these. A ">" closes only what a "<" opened.
 _HTML = {"&": "&amp;", "<": "&lt;"}
-_FIRST = re.compile(r"^[#>+=-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+_FIRST = re.compile(r"^(\d*)([#>+=.)-])")  # of a heading, a quote, a list
 # Signs that a page's reader does not see, or that turn its text around.
 _UNSEEN = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
@@ -55,7 +55,7 @@ def cells(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
 
 def _cell(value: object) -> object:
     # Here the text is a page of its own, whose first signs may make a heading or a list.
-    return _FIRST.sub(r"\\\g<0>", escaped(value)) if isinstance(value, str) else value
+    return _FIRST.sub(r"\1\\\2", escaped(value)) if isinstance(value, str) else value
 
 
 def _visible(line: str) -> str:

@@ -27,6 +27,7 @@ from components.own_folders import refuse_sources
 from components.params import Params, TaskParams
 from components.redaction import redact
 from flows import crash_report, dvc_yaml
+from flows.edge import REMEDIES
 
 # A stage of ours that crashed. DVC's own faults are told by their last lines.
 _TRACEBACK = "Traceback (most recent call last)"
@@ -40,9 +41,6 @@ _MACHINE = {
     "is not a git repository": "DVC works in one alone: type `git init` there, then run the command again",
     "dvc.lock' validation failed": "`git checkout dvc.lock` brings it back; or delete it, and it is made anew",
     "'dvc.lock' is corrupted": "`git checkout dvc.lock` brings it back; or delete it, and it is made anew",
-    "[Errno 17]": "something else lies where a folder belongs; move it away",
-    "[Errno 13]": "let this user write there, then run the command again",
-    "[Errno 30]": "it is on a read-only file system; mount it so that it can be written",
 } | dict.fromkeys(("disk I/O error", "disk is full", "No space left on device", "File too large"), _ROOM)
 _RUNNING = re.compile(r"Running stage '([^']+)'")
 _STAGES = re.compile(r"'([a-z]+@[^']+)'")
@@ -284,5 +282,7 @@ def _fault(root: Path, lines: Sequence[str], command: str) -> PrefaceError:
         return crashed
     last = [line for line in lines if line not in own][-1:]  # of a traceback, what was raised
     failed = f"dvc {command} failed: {'; '.join([*last, *own]) or 'no output'}"
+    number = re.search(r"\[Errno (\d+)\]", everything)
     remedy = next((each for words, each in _MACHINE.items() if words in everything), "")
+    remedy = remedy or (REMEDIES.get(int(number[1]), "") if number else "")
     return SetupError(f"{failed}; {remedy}") if remedy else DataError(failed)

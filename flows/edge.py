@@ -24,7 +24,7 @@ from flows import collector, crash_report, places, terminal
 
 REFUSED, WRONG_USAGE, CRASHED = 1, 2, 70
 # Faults of the machine and not of the program: what to do about each.
-_REMEDIES = {
+REMEDIES = {
     errno.EACCES: "this user may not do that there; see who owns it (ls -ld)",
     errno.EPERM: "this user may not do that there; see who owns it (ls -ld)",
     errno.EROFS: "it is on a read-only file system; mount it so that it can be written",
@@ -65,7 +65,7 @@ def guarded(command: Sequence[str]) -> Iterator[None]:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- it ends with the process
         sys.exit(REFUSED)
     except OSError as error:
-        if remedy := _REMEDIES.get(error.errno or 0):
+        if remedy := REMEDIES.get(error.errno or 0):
             where = f"{told(str(error.filename))}: " if error.filename is not None else ""
             _end(f"error: {where}{error.strerror}: {remedy}", REFUSED)
         _end(f"error: {crash_report.told_with_report(command, error)}", CRASHED)

@@ -103,7 +103,7 @@ def _one_at_a_time(run: FlowRun, faults: list[httpx.HTTPStatusError]) -> Iterato
                 raise
             faults.append(error)
             return
-        _log.warning("%s (%s) could not be started again: %s", _task(run), run.id, error)
+        _log.warning("%s (%s): Prefect's server refuses what is to be done about it: %s", _task(run), run.id, error)
 
 
 def alone(client: SyncPrefectClient, known: Collection[UUID]) -> list[FlowRun]:

@@ -41,7 +41,11 @@ ITS_OWN = "declare its own base under bases: in params.yaml and name that for th
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """PEFT's configuration, once all that matters of it can be used."""
+    """PEFT's configuration, once all that matters of it can be used.
+
+    Raises:
+        ArtifactError: it is no JSON object, of a kind that is no prefix, or of an altered base.
+    """
     try:
         config = json.loads(plain_file.read(path, artifact.MAX_TEXT, REMEDY))
     except (ValueError, RecursionError) as error:

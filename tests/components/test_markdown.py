@@ -99,7 +99,8 @@ def test_any_text_is_read_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [*HOSTILE, *PLAIN, "# no heading", "- no list", "1. neither", "12) nor this", "> said", "-"]
+    "text",
+    [*HOSTILE, *PLAIN, "# no heading", "- no list", "1. neither", "12) nor this", "2024. nor that", "> said", "-"],
 )
 def test_a_cell_that_is_read_as_a_page_is_a_text_and_what_is_no_text_stays(text: str) -> None:
     [row] = markdown.cells([{"what": text, "rows": 7, "share": 0.5, "fault": None}])

@@ -650,11 +650,11 @@ def project_of_one(tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("said", "remedy"),
     [
-        ("ERROR: /work/project is not a git repository", "type `git init` there"),
+        ("ERROR: /srv/project is not a git repository", "type `git init` there"),
         ("'./dvc.lock' validation failed: expected a dictionary.", "`git checkout dvc.lock`"),
         ("ERROR: unexpected error - disk I/O error", "make room"),
-        ("ERROR: unexpected error - [Errno 17] File exists: '/work/project/.dvc/tmp'", "move it away"),
-        ("ERROR: unexpected error - [Errno 30] Read-only file system: '/work/project/.dvc/tmp'", "read-only"),
+        ("ERROR: unexpected error - [Errno 17] File exists: '/srv/project/.dvc/tmp'", "move it away"),
+        ("ERROR: unexpected error - [Errno 30] Read-only file system: '/srv/project/.dvc/tmp'", "read-only"),
     ],
 )
 def test_a_fault_of_the_machine_comes_with_what_to_do(tmp_path: Path, said: str, remedy: str) -> None:
