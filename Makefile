@@ -58,16 +58,16 @@ lint: $(STAMP)  ## formatter, linter, types, import rules
 	$(BIN)/lint-imports
 
 ui: $(STAMP)  ## the MLflow page (port 5000) and the Prefect page (port 4200) on the embedded stores, until Ctrl-C
-	$(BIN)/python -m flows.ui
+	$(BIN)/python -m flows.local_stack.ui
 
 up: $(STAMP)  ## schedules, worker and both pages in the background
-	$(BIN)/python -m flows.up up
+	$(BIN)/python -m flows.local_stack.up up
 
 down: $(STAMP)  ## stop what `make up` started, and nothing else
-	$(BIN)/python -m flows.up down
+	$(BIN)/python -m flows.local_stack.up down
 
 lock: $(STAMP)  ## write requirements.lock from what .venv holds
-	$(BIN)/python -m flows.lock
+	$(BIN)/python -m cli.lock
 
 clean:  ## remove what was made: the virtual environment, stores, bases, data, caches
 	rm -rf $(VENV) .preface bases data/raw data/prepared .dvc/cache .dvc/tmp build/lib build/bdist.* *.egg-info

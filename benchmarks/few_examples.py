@@ -21,9 +21,9 @@ from itertools import product
 from benchmarks import quality
 from benchmarks.quality import Found, gathered, known_by, learned
 from benchmarks.train import RESULTS, ROOT, Bench
-from components.data import Example, Examples, read_examples
-from components.evaluation import leading_metric
-from components.methods.text import in_turns
+from components.data.prepare import Example, Examples, read_examples
+from components.evaluation.metrics import leading_metric
+from components.prefix.methods.text import in_turns
 
 KEPT, PICTURE = RESULTS.with_name("few-examples.json"), ROOT / "docs" / "few-examples.png"
 

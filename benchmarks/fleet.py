@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tiny_project
-from components.machine import CPUINFO, cpu_kind
-from flows import places, service_list, services
+from components.base.machine import CPUINFO, cpu_kind
+from flows.local_stack import supervisor
+from flows.process import local_project, process_list
 
 RESULTS = Path(__file__).parent / "results" / "fleet.json"
 WORKERS = 2
@@ -39,15 +40,15 @@ WORKERS = 2
 @contextmanager
 def two_workers(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """A kept station, which is a server and a worker, and one worker more; the API's address and their environment."""
-    port, folder = services.free_port(), root / places.STATION
-    api = f"http://{service_list.HOST}:{port}/api"
+    port, folder = supervisor.free_port(), root / local_project.STATION
+    api = f"http://{process_list.HOST}:{port}/api"
     own = tiny_project.environment(root, OMP_NUM_THREADS="1")
-    first = ["-m", "flows.cli", "schedule", "--port", str(port)]
+    first = ["-m", "cli.main", "schedule", "--port", str(port)]
     second = ["-m", "prefect", "worker", "start", "--pool", "preface", "--limit", "1"]
     started = [_start(root, own, "station", first)]
     try:
         deadline = time.monotonic() + 300
-        while "Worker" not in dict(service_list.alive(folder)):
+        while "Worker" not in dict(process_list.alive(folder)):
             if time.monotonic() > deadline or started[0].poll() is not None:
                 raise SystemExit((root / "station.log").read_text())
             time.sleep(0.3)
@@ -56,9 +57,9 @@ def two_workers(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield api, own
     finally:
         for process in reversed(started):
-            service_list.stop(process.pid)
+            process_list.stop(process.pid)
             process.wait()
-        service_list.stop_all(folder)
+        process_list.stop_all(folder)
 
 
 def _start(root: Path, own: dict[str, str], name: str, command: list[str]) -> subprocess.Popen[bytes]:
@@ -81,7 +82,7 @@ def measure(room: Path, tasks: int, steps: int) -> dict[str, Any]:
     with two_workers(root) as (api, own):
         began = time.time()
         done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", "retrain", "--all"], cwd=root, env=own, capture_output=True, text=True
+            [sys.executable, "-m", "cli.main", "retrain", "--all"], cwd=root, env=own, capture_output=True, text=True
         )
         took = time.time() - began
         runs: list[Any] = []
@@ -116,7 +117,7 @@ def moment(text: str) -> float:
 
 def versions(root: Path) -> dict[str, int]:
     """How many versions each task has."""
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     store = Store(f"sqlite:///{root}/.preface/mlflow.db")
     return {task: len(store.versions(task)) for task in store.tasks()}

@@ -31,12 +31,13 @@ FLOW, DIRECT = "flow", "components directly"
 
 def directly(root: Path, task: str) -> None:
     """What the flow does, without Prefect: the bodies of its steps, and the rules of the gate."""
-    from components.gates import decide
-    from flows import data_step, run_steps, steps
-    from flows.slots import Held
+    from components.gates.decide import decide
+    from flows.dvc import repro
+    from flows.orchestration.concurrency import Held
+    from flows.tasks import run_steps, steps
 
     held = Held("cpu")
-    data = data_step.prepare(root, [task])[task]
+    data = repro.prepare(root, [task])[task]
     job = steps.plan.fn(str(root), task, None, False, data)
     assert steps.registered.fn(job) is None
     steps.place_rows.fn(job)
@@ -59,7 +60,7 @@ def by_the_flow(root: Path, task: str) -> str:
 
 
 def by_command(root: Path, own: dict[str, str], task: str) -> None:
-    command = [sys.executable, "-m", "flows.cli", "retrain", task]
+    command = [sys.executable, "-m", "cli.main", "retrain", task]
     alone = {name: value for name, value in own.items() if name != "PREFECT_API_URL"}
     done = subprocess.run(command, cwd=root, env=alone, capture_output=True, text=True)
     assert "nothing to learn" in done.stdout, done.stdout + done.stderr
@@ -94,9 +95,9 @@ def main() -> None:
         with two_workers(root) as (api, own):
             os.environ.update(own)
             os.chdir(root)
-            from flows import data_step
+            from flows.dvc import repro
 
-            data_step.prepare(root)
+            repro.prepare(root)
             directly(root, names.pop()), by_the_flow(root, names.pop())  # imports, and the base
             for turn in range(given.rounds):
                 one, two, three = names.pop(), names.pop(), names.pop()

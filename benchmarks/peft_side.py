@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from peft import PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model, initialize_kv_prefix_from_text
 
-from components.base_model import Base
-from components.batches import TrainingRow
-from components.params import MethodName, TaskParams, TrainingParams
+from components.base.base_model import Base
+from components.config.params import MethodName, TaskParams, TrainingParams
+from components.training.batches import TrainingRow
 
 IGNORED = -100  # PEFT and transformers leave such labels out of the loss
 # PEFT asks transformers by a name that 5.23 deprecates, for every model and any adapter.

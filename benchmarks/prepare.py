@@ -46,8 +46,8 @@ def make(file: Path, megabytes: int) -> None:
 
 
 def ours(room: Path) -> int:
-    from components.data import prepare
-    from components.params import TaskParams
+    from components.config.params import TaskParams
+    from components.data.prepare import prepare
 
     data = {"source": "rows.csv", "format": "csv", "labels": ["neg", "pos"], "max_tokens": MAX_TOKENS}
     gate = [{"metric": "accuracy", "direction": "higher", "threshold": 0.5}]
@@ -59,7 +59,7 @@ def ours(room: Path) -> int:
 def theirs(room: Path) -> int:
     import pandas as pd
 
-    from components.template import read_tokenizer
+    from components.base.tokenizer import read_tokenizer
 
     tokenizer = read_tokenizer(TOKENIZER)
     rows = 0

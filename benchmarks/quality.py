@@ -30,16 +30,17 @@ from filelock import FileLock
 from benchmarks.fleet import tell
 from benchmarks.time_to_accuracy import asked_of, by_peft
 from benchmarks.train import LIBRARIES, RESULTS, ROOT, Bench
-from components import comparison, params
-from components.adapter_training import train_adapter
-from components.data import Example, Examples, prepare, read_examples
-from components.evaluation import Scored, leading_metric, mean_interval, score
-from components.fingerprint import fingerprint
-from components.inference import answer, from_artifact
-from components.params import MethodName, TaskParams
+from components.config import params
+from components.config.params import MethodName, TaskParams
+from components.data.prepare import Example, Examples, prepare, read_examples
+from components.data.template import Template
+from components.evaluation import arms
+from components.evaluation.metrics import Scored, leading_metric, mean_interval, score
+from components.prefix.inference import answer, from_artifact
+from components.provenance.fingerprint import fingerprint
 from components.records import Split
-from components.report import wording
-from components.training import mean_loss
+from components.training.adapter_training import train_adapter
+from components.training.loop import mean_loss
 
 KEPT = RESULTS.with_name("quality.json")
 BEYOND = 3000  # so many other rows, whose standard error is half a point where nine of ten are right
@@ -55,7 +56,7 @@ def learned(bench: Bench, arm: str, seed: int, examples: Examples, splits: Seque
         found = []
         for split in splits:  # trained anew for each: what is compared answers one
             others = Examples({**examples.splits, "test": asked(bench, examples, split)}, examples.content_hash)
-            made = comparison.trained(bench.base, bench.folder, "full", task, others)
+            made = arms.trained(bench.base, bench.folder, "full", task, others)
             found.append(_told(task, made.scored, None, made.validation_loss or 0.0))
         return found
     if who == "ours":
@@ -67,7 +68,7 @@ def learned(bench: Bench, arm: str, seed: int, examples: Examples, splits: Seque
     found = []
     for split in splits:
         rows = asked(bench, examples, split)
-        said = answer(bench.base, prefix, wording(task), [row.text for row in rows], task.max_new_tokens)
+        said = answer(bench.base, prefix, Template.of(task), [row.text for row in rows], task.max_new_tokens)
         found.append(_told(task, score(said, [row.target for row in rows], labels), best, loss))
     return found
 

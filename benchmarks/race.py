@@ -38,9 +38,9 @@ from typing import Any
 
 from benchmarks.referee import BASE, RACERS, referee
 from components.errors import PrefaceError, PromotionConflict, PromotionRefused
-from registry import lifecycle, state
-from registry.releases import Release
-from registry.store import Store
+from registry.mlflow.store import Store
+from registry.release_log import Release
+from registry.releases import lifecycle, state
 
 ROUNDS_A_TASK = 10
 RESULTS = Path(__file__).parent / "results"

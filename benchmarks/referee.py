@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from components.base_hash import BaseHash
-from registry import artifact, look, registration
-from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
-from registry.projection import bring
+from components.base.base_hash import BaseHash
+from registry import queries
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from registry.mlflow.store import Store
 from registry.protocol import Gate
-from registry.releases import NO_ENTRY, PREFIX, Release, effective
-from registry.state import PENDING, PROJECTED
-from registry.store import Store
+from registry.release_log import NO_ENTRY, PREFIX, Release, effective
+from registry.releases import registration
+from registry.releases.projection import bring
+from registry.releases.state import PENDING, PROJECTED
 
 RACERS = 8
 BASE = BaseHash("1" * 64, "2" * 64, "3" * 64)
@@ -49,7 +51,7 @@ def new_task(store: Store, room: Path) -> str:
         draft = _draft(task, seed)
         values = np.random.default_rng(seed).standard_normal(draft.tensor_shape).astype(np.float32)
         folder = room / f"{task}-{seed}"
-        artifact.write(folder, values, draft)
+        adapter_folder.write(folder, values, draft)
         run = store.start_run(task, f"run {seed}", {}, {})
         store.log_files(run, reports, "reports")
         registration.register(store, folder, run, reports[0], "")
@@ -83,7 +85,7 @@ def _draft(task: str, seed: int) -> Draft:
 
 def renew(store: Store, room: Path, task: str) -> list[int]:
     """Every version's gate tag names its report against today's champion; who may race: all but that one."""
-    live = look.current(store, task, "Production")
+    live = queries.current(store, task, "Production")
     champion = live.number if live else 0
     racing = [number for number in range(1, RACERS + 2) if number != champion][:RACERS]
     raw = (room / f"against-{champion}.json").read_bytes()
@@ -99,7 +101,7 @@ def judge(store: Store, room: Path, task: str, before: int, told: list[Any], nam
     wrong: list[str] = []
     killed = None in told
     if killed:
-        status = look.status(store, task)
+        status = queries.status(store, task)
         wrong += [f"after a kill a person is told: {alarm}" for alarm in status.alarms]
     entries = store.releases(task)
     if [entry.number for entry in entries] != list(range(1, len(entries) + 1)):

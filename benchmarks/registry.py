@@ -26,12 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
-from components.base_hash import BaseHash
-from components.machine import CPUINFO, cpu_kind
-from registry import artifact, lifecycle, look, registration
-from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
-from registry.releases import PREFIX, Release
-from registry.store import Store
+from components.base.base_hash import BaseHash
+from components.base.machine import CPUINFO, cpu_kind
+from registry import queries
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from registry.mlflow.store import Store
+from registry.release_log import PREFIX, Release
+from registry.releases import lifecycle, registration
 
 VERSIONS, ROUNDS = 20, 40
 BASE = BaseHash("1" * 64, "2" * 64, "3" * 64)
@@ -142,7 +144,7 @@ def make_real(store: Store, room: Path, task: str) -> None:
             created="2026-11-23",
         )
         folder, report = room / f"adapter-{number}", room / "gate.json"
-        artifact.write(folder, np.full(draft.tensor_shape, number, dtype=np.float32), draft)
+        adapter_folder.write(folder, np.full(draft.tensor_shape, number, dtype=np.float32), draft)
         report.write_text(json.dumps({"passed": True, "champion": number - 1 or None}))
         run = store.start_run(task, "run", {}, {})
         registration.register(store, folder, run, report, "a" * 32)
@@ -152,12 +154,12 @@ def make_real(store: Store, room: Path, task: str) -> None:
 def acts(store: Store, every: bool) -> dict[str, Callable[[], object]]:
     """What is timed, in its order; ``every``: with the status of all tasks."""
     one: dict[str, Callable[[], object]] = {
-        "status of one task": lambda: look.status(store, "real"),
+        "status of one task": lambda: queries.status(store, "real"),
         "rollback": lambda: lifecycle.rollback(store, "real", 1, reason="worse", base_hash=BASE.value),
         # It was just rolled away from.
         "promote": lambda: lifecycle.promote(store, "real", 2, reason="", base_hash=BASE.value, override=True),
     }
-    return one | ({"status of all tasks": lambda: list(look.statuses(store))} if every else {})
+    return one | ({"status of all tasks": lambda: list(queries.statuses(store))} if every else {})
 
 
 def measure(sizes: list[int]) -> dict[str, dict[int, list[float]]]:

@@ -27,14 +27,14 @@ from transformers import TrainerCallback
 from benchmarks import peft_side
 from benchmarks.fleet import tell
 from benchmarks.train import LIBRARIES, ROOT, Bench
-from components import methods
-from components.batches import epoch_batches
-from components.data import read_examples
-from components.inference import answer, from_artifact
-from components.learner import Learner, learning_rate, optimizer_step
-from components.params import MethodName, TaskParams
+from components.config.params import MethodName, TaskParams
+from components.data.prepare import read_examples
+from components.data.template import Template
+from components.prefix import methods
+from components.prefix.inference import answer, from_artifact
 from components.records import Split
-from components.report import wording
+from components.training.batches import epoch_batches
+from components.training.trainer import Learner, learning_rate, optimizer_step
 
 RESULTS = Path(__file__).parent / "results" / "time-to-accuracy.json"
 WANTED = (0.88, 0.90)
@@ -130,7 +130,7 @@ def race(arm: str, name: str, seed: int, every: int) -> Raced:
     def right_of(table: torch.Tensor, split: Split) -> float:
         rows = examples.of(split)
         prefix, texts = from_artifact(bench.base, method, table), [row.text for row in rows]
-        said = answer(bench.base, prefix, wording(task), texts, task.max_new_tokens)
+        said = answer(bench.base, prefix, Template.of(task), texts, task.max_new_tokens)
         return statistics.fmean(one == row.target for one, row in zip(said, rows, strict=True))
 
     def look(seconds: float, step: int, table: torch.Tensor) -> None:

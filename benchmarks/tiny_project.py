@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from components.base_hash import hash_base
+from components.base.base_hash import hash_base
 
 ROOT = Path(__file__).parents[1]
 WORDS = ("dull", "funny")

@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.fleet import tell
 from benchmarks.train import LIBRARIES, Bench
-from components import methods
-from components.learner import Learner, optimizer_step
-from components.params import MethodName
+from components.config.params import MethodName
+from components.prefix import methods
+from components.training.trainer import Learner, optimizer_step
 
 RESULTS = Path(__file__).parent / "results" / "together.json"
 ARMS: tuple[tuple[MethodName, int], ...] = (("prompt", 20), ("prefix", 20))

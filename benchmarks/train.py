@@ -26,14 +26,16 @@ import torch
 
 from benchmarks import peft_side, without
 from benchmarks.fleet import tell
-from components import base_model, methods, params
-from components.base_model import Base
-from components.batches import TrainingRow, epoch_batches
-from components.data import read_examples
-from components.learner import Learner, optimizer_step
-from components.lessons import Lessons
-from components.params import MethodName, TaskParams
-from components.peak_memory import PeakMemory
+from components.base import base_model
+from components.base.base_model import Base
+from components.config import params
+from components.config.params import MethodName, TaskParams
+from components.data.prepare import read_examples
+from components.evaluation.peak_memory import PeakMemory
+from components.prefix import methods
+from components.training.batches import TrainingRow, epoch_batches
+from components.training.trainer import Learner, optimizer_step
+from components.training.training_data import Lessons
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "train.json"

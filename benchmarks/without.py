@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from components import learner, losses
-from components.base_model import Base
-from components.batches import TrainingRow, collate
-from components.decoder import Decoder, logits
-from components.kv_prefix import KVPrefix, PrefixRows, layers_of
+from components.base.base_model import Base
+from components.prefix.decoder import Decoder, logits
+from components.prefix.kv_prefix import KVPrefix, PrefixRows, layers_of
+from components.training import losses, trainer
+from components.training.batches import TrainingRow, collate
 
 Step = Callable[[Sequence[TrainingRow]], None]
 Switch = Callable[[int], AbstractContextManager[object]]  # of the rows in a batch
@@ -36,7 +36,7 @@ def _head_everywhere(_: int) -> AbstractContextManager[object]:
         return [cross_entropy(scores, labels, reduction="sum")]
 
     both = ExitStack()
-    for module in (losses, learner):
+    for module in (losses, trainer):
         both.enter_context(patch.object(module, "losses", whole))
     return both
 
@@ -59,11 +59,11 @@ def _prompt_in_each_row(rows: int) -> Iterator[None]:
 
 
 def _fused_attention(_: int) -> AbstractContextManager[object]:
-    return patch.object(learner, "plain_products", lambda base, methods, batches: nullcontext())
+    return patch.object(trainer, "plain_products", lambda base, methods, batches: nullcontext())
 
 
 def _keeping_layers(_: int) -> AbstractContextManager[object]:
-    return patch.object(learner, "lean", lambda base: nullcontext())
+    return patch.object(trainer, "lean", lambda base: nullcontext())
 
 
 SWITCHES: dict[str, Switch] = {

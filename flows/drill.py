@@ -1,7 +1,7 @@
 """The drill: fetch what a rollback would land on, verify it, load it, ask it, time all of that, and leave a receipt.
 
 One version that fails is told loudly and keeps no other from being drilled. Nothing is moved: what a receipt is good
-for is said in ``registry/receipts.py``, and where a rollback lands in ``registry/lifecycle.py``.
+for is said in ``registry/releases/drill_receipts.py``, and where a rollback lands in ``lifecycle.py`` beside it.
 """
 
 # No `from __future__ import annotations` here: Prefect's runner pickles a served flow, and names that stand in
@@ -21,23 +21,25 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from components import params as params_file
-from components.base_model import bases_folder, find
-from components.data import read_examples, read_report
+from components.base.base_model import bases_folder, find
+from components.config import params as params_file
+from components.data.prepare import read_examples, read_report
 from components.errors import ArtifactError, DataError, NothingToRollBackTo, PrefaceError, StoreUnavailable
-from flows import bases, run_log, temporary_server
-from flows.drilled import Drilled, Landing
-from flows.step import network_step, step
-from registry import checks, lifecycle, receipts
-from registry.manifest import Manifest
-from registry.projection import now, user
+from flows.local_stack import temporary_server
+from flows.orchestration import run_logging
+from flows.orchestration.step import network_step, step
+from flows.pages.drill_page import Drilled, Landing
+from flows.run import bases
+from registry.artifact.manifest import Manifest
+from registry.mlflow.store import Store
 from registry.protocol import Version
-from registry.state import read
-from registry.store import Store
+from registry.releases import checks, drill_receipts, lifecycle
+from registry.releases.projection import now, user
+from registry.releases.state import read
 
 if TYPE_CHECKING:
-    from components.base_model import Base
-    from components.kv_prefix import KVPrefix
+    from components.base.base_model import Base
+    from components.prefix.kv_prefix import KVPrefix
 
 ROWS = 16
 _log = logging.getLogger("preface.drill")
@@ -73,7 +75,7 @@ def drill_version(root: str, task: str, number: int, rows: int) -> Drilled:
     """Everything that serving it would do, once, and the receipt of that."""
     import torch
 
-    from components.inference import from_artifact
+    from components.prefix.inference import from_artifact
 
     store, seconds = Store(), dict[str, float]()
     version = store.version(task, number)
@@ -90,11 +92,11 @@ def drill_version(root: str, task: str, number: int, rows: int) -> Drilled:
     with _timed(seconds, "answer"):
         answers = _answers(version.name, said, base, prefix, texts)
     metric, score = _score(said, answers, targets)
-    receipt = receipts.Receipt(
+    receipt = drill_receipts.Receipt(
         when=now(), who=user(), host=socket.gethostname(), digest=said.digest, base_hash=base.hash.value,
         seconds=seconds, metric=metric, score=score, rows=len(texts),
     )  # fmt: skip
-    receipts.leave(store, version, receipt)
+    drill_receipts.leave(store, version, receipt)
     return Drilled(
         task=task, version=number, metric=metric, score=score, registered=said.metrics.get(metric), rows=len(texts),
         seconds=seconds, note="; ".join(filter(None, [_refusal(Path(root), version), unfit])),
@@ -116,10 +118,10 @@ def drill(root: str, tasks: list[str] | None = None, rows: int = ROWS) -> State[
         tasks: of the registry; all of it if None.
         rows: how many test rows each is asked.
     """
-    run_log.begin()
+    run_logging.begin()
     done = []
     for landing in landings(tasks):
-        run_log.about(task=landing.task, version=landing.version or "")
+        run_logging.about(task=landing.task, version=landing.version or "")
         if landing.version is None:
             done.append(Drilled(task=landing.task, version=None, note=landing.note, fault=landing.fault))
         else:
@@ -191,10 +193,10 @@ def _questions(root: Path, said: Manifest, rows: int) -> tuple[list[str], list[s
 
 def _answers(name: str, said: Manifest, base: "Base", prefix: "KVPrefix", texts: list[str]) -> list[str]:
     """What it answers; a label's score that is no number is a failure."""
-    from components.inference import classify, generate
-    from components.template import Template
+    from components.data.template import Template
+    from components.prefix.inference import classify, generate
 
-    template = Template(said.template, said.labels, said.max_tokens)
+    template = Template.of(said)
     if template.labels is None:
         return generate(base, prefix, template, texts, said.max_new_tokens)
     scores = classify(base, prefix, template, texts)
@@ -209,7 +211,7 @@ def _answers(name: str, said: Manifest, base: "Base", prefix: "KVPrefix", texts:
 
 def _score(said: Manifest, answers: list[str], targets: list[str] | None) -> tuple[str, float]:
     """The task's leading metric where the right answers are known, else the share of texts that got one."""
-    from components.evaluation import leading_metric, score
+    from components.evaluation.metrics import leading_metric, score
 
     if targets is None:
         return "answered", sum(map(bool, answers)) / len(answers)

@@ -2,7 +2,7 @@
 
 A worker hands a run the environment that it was started with, and a folder of no meaning. Runs work in the project that
 ``PREFACE_ROOT`` names (whoever keeps workers here says so), else in that of the folder, else in this checkout. What the
-environment leaves open is set here as for any command (``places.py``), before Prefect and MLflow read it.
+environment leaves open is set here as for any command (``local_project.py``), before Prefect and MLflow read it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from components import log_redaction
 from components.errors import ParamsError
-from flows import collector, places
+from flows.process import collector, local_project
 
 # A log of many runs is for programs: each line one JSON object (``run_log.JsonLine``).
 JSON_LINES = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json",
-    "PREFECT_LOGGING_FORMATTERS_JSON_CLASS": "flows.run_log.JsonLine",
+    "PREFECT_LOGGING_FORMATTERS_JSON_CLASS": "flows.orchestration.run_logging.JsonLine",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "preface",  # to Prefect's page too
 }
 
@@ -27,9 +27,9 @@ def prepare() -> Path:
     """Make this process one that works in the project; its root."""
     here = os.environ.get("PREFACE_ROOT") or Path.cwd()
     try:
-        root = places.enter(Path(here))
+        root = local_project.enter(Path(here))
     except ParamsError:
-        root = places.enter(Path(__file__).parent)
+        root = local_project.enter(Path(__file__).parent)
     os.chdir(root)
     for name, value in JSON_LINES.items():
         os.environ.setdefault(name, value)

@@ -1,7 +1,7 @@
 """Many tasks at once: the data of all prepared and pushed here, then one run each on whatever workers there are.
 
 A run is handed its rows by hash, so that no worker prepares anything. A task that fails fails alone. The runs are those
-of the tasks' own deployments: what happens to one that is killed is the business of ``rescue.py``.
+of the tasks' own deployments: what happens to one that is killed is the business of ``orchestration/recovery.py``.
 """
 
 # No `from __future__ import annotations` here, as in retrain.py.
@@ -30,17 +30,18 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
 from components import markdown
-from components import params as params_file
+from components.config import params as params_file
 from components.errors import PrefaceError, SetupError, SourceUnavailable, Stopped, StoreUnavailable
 from components.records import Record
-from flows import data_step, deployments, run_log
-from flows.cancellation import is_cancelled
-from flows.data_step import DataVersion
-from flows.deployments import POOL
-from flows.prefect_server import asking, pages_of, unharmed
-from flows.reason_steps import Cause
-from flows.rescue import AGAIN, rescue
-from flows.step import network_step, step
+from flows.dvc import repro
+from flows.dvc.repro import DataVersion
+from flows.orchestration import deployments, run_logging
+from flows.orchestration.cancellation import is_cancelled
+from flows.orchestration.deployments import POOL
+from flows.orchestration.prefect_api import asking, pages_of, unharmed
+from flows.orchestration.recovery import AGAIN, rescue
+from flows.orchestration.step import network_step, step
+from flows.tasks.reason_steps import Cause
 
 LOOK_SECONDS, SECONDS_A_TASK = 1.0, 0.02  # a look reads every run: a thousand are looked at every 20 s
 SOURCE_RETRIES = (1, 4, 16)  # seconds before each, as steps that ask the network have it
@@ -66,7 +67,7 @@ def prepare_all(root: str, tasks: list[str]) -> tuple[dict[str, DataVersion], li
     """Every task's rows, in the DVC remote; and the tasks that have none, with the reason."""
     log, found, left = get_run_logger(), dict[str, DataVersion | PrefaceError](), tasks
     for wait in (*SOURCE_RETRIES, None):
-        found |= data_step.prepare_each(Path(root), left, say=log.info)
+        found |= repro.prepare_each(Path(root), left, say=log.info)
         left = [task for task, each in found.items() if isinstance(each, SourceUnavailable)]
         if not left or wait is None:
             break
@@ -76,11 +77,11 @@ def prepare_all(root: str, tasks: list[str]) -> tuple[dict[str, DataVersion], li
     lost = [_lost(task, each) for task, each in found.items() if isinstance(each, PrefaceError)]
     try:
         if made:
-            data_step.push(Path(root), list(made))
+            repro.push(Path(root), list(made))
     except PrefaceError:  # of one remote, one way to fail; but a cache may lack files of one task alone
         for task in list(made):
             try:
-                data_step.push(Path(root), [task])
+                repro.push(Path(root), [task])
             except PrefaceError as error:
                 del made[task]
                 lost.append(_lost(task, error))
@@ -213,7 +214,7 @@ def fleet(root: str, tasks: list[str], force: bool = False, pool: str = POOL) ->
         force: train although nothing changed.
         pool: whose workers do it.
     """
-    run_log.begin()
+    run_logging.begin()
     return campaign(root, tasks, tasks if force else (), None, pool, "fleet")
 
 

@@ -14,18 +14,20 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from components import params as params_file
+from components.config import params as params_file
+from components.config.params import Params
+from components.config.params_edit import declare_base, redeclared
 from components.errors import NotFound, NothingToRollBackTo, PrefaceError, PromotionRefused
-from components.params import Params
-from components.params_edit import declare_base, redeclared
 from components.records import Record
-from flows import announce, bases, deployments, run_log
-from flows.deployments import POOL
 from flows.fleet import Ended, campaign, outcomes_of
-from registry import lifecycle, look, state
+from flows.orchestration import deployments, events, run_logging
+from flows.orchestration.deployments import POOL
+from flows.run import bases
+from registry import queries
+from registry.mlflow.store import Store
 from registry.protocol import Store as StoreProtocol
 from registry.protocol import Version
-from registry.store import Store
+from registry.releases import lifecycle, state
 
 
 class Standing(Record):
@@ -49,7 +51,7 @@ def standings(declared: Params, tasks: list[str], base: str) -> list[Standing]:
     store, wanted, found = Store(), declared.bases[declared.base(base)].hash, []
     for task in tasks:
         try:
-            seen = look.status(store, task)
+            seen = queries.status(store, task)
             live, staged = seen.production, seen.staging
         except NotFound:
             live = staged = None
@@ -83,7 +85,7 @@ def settle(root: Path, task: str, base: str) -> str:
         moved = lifecycle.promote(
             Store(), task, standing.staged, reason=f"rebase to {base}", base_hash=declared.bases[base].hash
         )
-        announce.moved(moved)
+        events.moved(moved)
         standing = standing.model_copy(update={"production": moved.version.number})
     declare_base(root / "params.yaml", task, base)
     return f"version {standing.production} on {base} is in Production"
@@ -101,7 +103,7 @@ def rebase(root: str, base: str, tasks: list[str], forced: list[str], pool: str 
         pool: whose workers do it.
     """
 
-    run_log.begin()
+    run_logging.begin()
 
     def done(ended: Ended) -> Ended:
         if ended.failed:
@@ -176,7 +178,7 @@ def _back(store: StoreProtocol, root: Path, task: str, reason: str) -> str:
     name = _declared_as(declared, version)
     redeclared(root / "params.yaml", task, name)  # as in ``settle``
     moved = lifecycle.rollback(store, task, target, reason=reason, base_hash=version.tag("base_hash"))
-    announce.moved(moved)
+    events.moved(moved)
     declare_base(root / "params.yaml", task, name)
     return f"version {target} on {name} is in Production"
 

@@ -1,9 +1,9 @@
 """THE flow: prepare -> why? -> push the rows -> train -> evaluate -> gate -> register -> promote. Read it downwards.
 
 What each step does is in ``steps.py`` and ``run_steps.py``, why a run trains in ``reason_steps.py``, what a judged
-candidate becomes in ``endings.py``; how, in components/ and registry/. A run that finds its fingerprint registered ends
-green without training. A candidate that the gate refuses is registered all the same, with its report, and the run ends
-FAILED under the name GateRefused, never retried.
+candidate becomes in ``outcome.py``, all in tasks/; how, in components/ and registry/. A run that finds its fingerprint
+registered ends green without training. A candidate that the gate refuses is registered all the same, with its report,
+and the run ends FAILED under the name GateRefused, never retried.
 """
 
 # No `from __future__ import annotations` here: Prefect reads the annotations of a deployed flow.
@@ -16,13 +16,16 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
+from components.config.params import MethodName
 from components.errors import Stopped
-from components.params import MethodName
-from flows import places, reason_steps, run_log, run_steps, slots, steps, sweep_steps, temporary_server, warm_start
-from flows.data_step import DataVersion
-from flows.endings import concluded, outcome_of, rested
-from flows.job import Outcome
-from flows.reason_steps import Cause
+from flows.dvc.repro import DataVersion
+from flows.local_stack import temporary_server
+from flows.orchestration import concurrency, run_logging
+from flows.process import local_project
+from flows.run.job import Outcome
+from flows.tasks import reason_steps, run_steps, steps, sweep_steps, warm_start
+from flows.tasks.outcome import concluded, outcome_of, rested
+from flows.tasks.reason_steps import Cause
 
 
 @flow(name="retrain", flow_run_name="{task}", persist_result=False)
@@ -52,8 +55,8 @@ def retrain(
         first: the first of them, by its id in Prefect.
         sweep: look for better settings first, among those that params.yaml names.
     """
-    run_log.begin(task=task)
-    root, handed = root or str(places.find_root(Path.cwd())), data is not None
+    run_logging.begin(task=task)
+    root, handed = root or str(local_project.find_root(Path.cwd())), data is not None
     try:
         with run_steps.remembered(task):
             data = data or steps.prepare_data(root, task)
@@ -61,7 +64,7 @@ def retrain(
             if sweep:
                 job = sweep_steps.chosen(job, method)
             job = warm_start.settled(job)
-            run_log.about(fingerprint=job.fingerprint)
+            run_logging.about(fingerprint=job.fingerprint)
             with steps.alone(job):
                 known = steps.registered(job, first := first or str(flow_run.id))
                 verdict = reason_steps.weigh(job, cause, known)
@@ -71,8 +74,8 @@ def retrain(
                 if not handed:
                     steps.push_data(job)
                 run = run_steps.open_run(job, str(verdict), first)
-                run_log.about(run=run)
-                with run_steps.closing(run), slots.training_slot() as held:
+                run_logging.about(run=run)
+                with run_steps.closing(run), concurrency.training_slot() as held:
                     adapter = steps.train_adapter(job, run, warm_start.fetched(job))
                     report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
                     decision = steps.gate(job, report)

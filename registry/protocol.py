@@ -1,6 +1,6 @@
 """What the registry keeps of an adapter, and what a store must be able to do for the rules to rest on it.
 
-``registry/store.py`` does it with MLflow, the tests also with a dictionary. No rule is here.
+``registry/mlflow/store.py`` does it with MLflow, the tests also with a dictionary. No rule is here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from registry.releases import PREFIX, Release
+from registry.release_log import PREFIX, Release
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
 

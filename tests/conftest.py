@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from flows import collector
+from flows.process import collector
 from tests.servers.listener import listening
 
 # Fixtures that are too long for this page.

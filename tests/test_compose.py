@@ -261,7 +261,7 @@ def _mlflow(tokens: list[str]) -> None:
 
 
 def _preface(tokens: list[str]) -> None:
-    from flows.cli import preface
+    from cli.main import preface
 
     _click(preface, tokens)
 
@@ -354,9 +354,9 @@ def test_a_worker_that_does_not_run_is_not_healthy(tmp_path: Path) -> None:
     alone = _run(code, tmp_path)
     # Two that run: this process itself, by the list that `preface schedule` keeps.
     note = (
-        "import os\nfrom flows import places, service_list\n"
-        "places.STATION.mkdir(parents=True)\n"
-        "service_list.note([('Worker', os.getpid(), None)], places.STATION)\n"
+        "import os\nfrom flows.process import local_project, process_list\n"
+        "local_project.STATION.mkdir(parents=True)\n"
+        "process_list.note([('Worker', os.getpid(), None)], local_project.STATION)\n"
     )
     running = _run(note + code, tmp_path)
 

@@ -13,16 +13,23 @@ from typing import Any
 import pytest
 import yaml
 
-from components import params
-from flows import lock
-from flows.cli import preface
+from cli import lock
+from cli.main import preface
+from components.config import params
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("flows", "registry", "components")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
 # Commands that must be quick start from these.
-LIGHT = ("flows.cli", "flows.places", "flows.tables", "flows.views", "registry.lifecycle", "registry.artifact")
+LIGHT = (
+    "cli.main",
+    "flows.process.local_project",
+    "cli.render",
+    "cli.views",
+    "registry.releases.lifecycle",
+    "registry.artifact.adapter_folder",
+)
 HEAVY = ("torch", "transformers", "mlflow", "prefect", "datasets", "boto3", "pandas", "sklearn", "dvc")
 README = ROOT / "README.md"
 
@@ -69,10 +76,10 @@ def test_an_import_out_of_place_is_found_wherever_it_stands(tmp_path: Path) -> N
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     planted = {
-        "registry/scored.py": "import mlflow",
-        "components/rows.py": "import boto3",
-        "components/gates.py": "import prefect",
-        "components/losses.py": "import registry.artifact",
+        "registry/releases/scored.py": "import mlflow",
+        "components/rows/reader.py": "import boto3",
+        "components/gates/decide.py": "import prefect",
+        "components/training/losses.py": "import registry.artifact.adapter_folder",
     }
     for name, line in planted.items():
         file = tmp_path / name
@@ -104,7 +111,7 @@ def test_what_promotion_needs_is_light(tmp_path: Path, module: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("module", ["flows.retrain", "flows.fleet", "flows.rebase", "flows.deployments"])
+@pytest.mark.parametrize("module", ["flows.retrain", "flows.fleet", "flows.rebase", "flows.orchestration.deployments"])
 def test_a_run_that_finds_nothing_to_do_needs_no_torch(tmp_path: Path, module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{'torch', 'transformers'}} & set(sys.modules)))"
     done = _clean(tmp_path, code)

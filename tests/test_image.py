@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.base_hash import hash_base
+from components.base.base_hash import hash_base
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ("debootstrap", "buildah")

@@ -11,13 +11,13 @@ import torch
 
 from benchmarks import peft_side
 from benchmarks.time_to_accuracy import asked_of
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.batches import TrainingRow
-from components.inference import from_artifact
-from components.losses import row_losses
-from components.methods import build
-from components.params import DataParams, GateRule, TaskParams
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import DataParams, GateRule, TaskParams
+from components.prefix.inference import from_artifact
+from components.prefix.methods import build
+from components.training.batches import TrainingRow
+from components.training.losses import row_losses
 
 ROWS = [TrainingRow(tuple(range(40, 43 + n)), (20 + n % 2, 22)) for n in range(5)]
 SOLVED = [("dull", "a"), ("a funny film", "b"), ("no more of it", "a"), ("once more", "b")]

@@ -18,22 +18,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from components import baselines, params
-from components.adapter_training import train_adapter
-from components.base_hash import hash_base
-from components.base_model import Base, bases_folder, load
-from components.data import Examples, read_examples
-from components.decoder import Decoder, last, logits, pad
-from components.evaluation import score
-from components.inference import answer, from_artifact
-from components.kv_prefix import PrefixRows
-from components.methods import build
-from components.methods.text import hard_prompt
-from components.params import MethodName, TaskParams
-from components.report import Report, evaluate, wording
-from flows import candidate
-from registry import artifact
-from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, bases_folder, load
+from components.config import params
+from components.config.params import MethodName, TaskParams
+from components.data.prepare import Examples, read_examples
+from components.data.template import Template
+from components.evaluation import baselines
+from components.evaluation.metrics import score
+from components.evaluation.report import Report, evaluate
+from components.prefix.decoder import Decoder, last, logits, pad
+from components.prefix.inference import answer, from_artifact
+from components.prefix.kv_prefix import PrefixRows
+from components.prefix.methods import build
+from components.prefix.methods.text import hard_prompt
+from components.training.adapter_training import train_adapter
+from flows.run import candidate
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import BasePin, CodePin, DataPin, Draft, Shape
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -99,7 +101,7 @@ def a_draft(base: Base, method: MethodName, task: TaskParams = PLAIN) -> Draft:
         base=BasePin(
             name=NAME, hash=found.value, weights=found.weights, config=found.config, tokenizer=found.tokenizer
         ),
-        data=DataPin(hash="0" * 64, lock={"cmd": "python -m components.data movie-sentiment"}),
+        data=DataPin(hash="0" * 64, lock={"cmd": "python -m components.data.prepare movie-sentiment"}),
         fingerprint="0" * 64,
         seed=settings.training.seed,
         params={
@@ -129,7 +131,7 @@ def test_an_adapter_of_20_tokens_is_small(base: Base, tmp_path: Path, method: Me
     """All files counted: 50 KB and 926 KB when this was written."""
     made = a_draft(base, method)
     assert made.virtual_tokens == 20
-    artifact.write(tmp_path / "adapter", a_table(base, method).numpy(), made)
+    adapter_folder.write(tmp_path / "adapter", a_table(base, method).numpy(), made)
     size = sum(file.stat().st_size for file in (tmp_path / "adapter").iterdir())
     assert size < {"prompt": 64_000, "prefix": 1_000_000}[method]
 
@@ -142,9 +144,9 @@ def test_peft_loads_the_adapter_and_says_the_same(
     tmp_path: Path, method: MethodName, dtype: torch.dtype, apart: float
 ) -> None:
     base, folder = _loaded(dtype), tmp_path / "adapter"
-    artifact.write(folder, a_table(base, method).numpy(), a_draft(base, method))
-    read = torch.from_numpy(artifact.read(folder, base.hash.value).tensor)
-    ids, counts = pad([wording(TASK).input_ids(base.words, "a gripping, funny and moving film")], base)
+    adapter_folder.write(folder, a_table(base, method).numpy(), a_draft(base, method))
+    read = torch.from_numpy(adapter_folder.read(folder, base.hash.value).tensor)
+    ids, counts = pad([Template.of(TASK).input_ids(base.words, "a gripping, funny and moving film")], base)
     with torch.no_grad():
         prefix = from_artifact(base, method, read)
         hidden = Decoder.behind(base, PrefixRows.broadcast(prefix, 1)).read(ids, counts)
@@ -162,7 +164,7 @@ def test_peft_loads_the_adapter_and_says_the_same(
 def test_logits_do_not_depend_on_the_batch(base: Base, examples: Examples) -> None:
     """Rows of 12 lengths, each behind one of three prefixes of other methods and lengths, together and alone."""
     rows = sorted(examples.of("test"), key=lambda row: len(row.text))[::100]
-    texts = [wording(TASK).input_ids(base.words, row.text) for row in rows]
+    texts = [Template.of(TASK).input_ids(base.words, row.text) for row in rows]
     prefixes = [
         from_artifact(base, "prompt", a_table(base, "prompt")),
         from_artifact(base, "prefix", a_table(base, "prefix")[:7]),
@@ -184,7 +186,7 @@ def test_a_hard_prompt_does_better_than_the_commonest_label(base: Base, examples
     rows = examples.of("test")[:200]
     targets = [row.target for row in rows]
     prefix = hard_prompt(base, TASK.baselines.hard_prompts[0])
-    said = answer(base, prefix, wording(TASK), [row.text for row in rows], TASK.max_new_tokens)
+    said = answer(base, prefix, Template.of(TASK), [row.text for row in rows], TASK.max_new_tokens)
     accuracy = score(said, targets, list(TASK.data.labels or {})).metrics["accuracy"]
     assert accuracy > max(Counter(targets).values()) / len(targets)
 
@@ -210,12 +212,12 @@ def reported(trained: Callable[[str, MethodName], Tensor]) -> Callable[[str, Met
     def beside(name: str) -> dict[str, baselines.Answers]:
         task, split = PARAMS.tasks[name], examples_of(name).of
         texts = [row.text for row in split("test")]
-        return baselines.run(base, task, wording(task), split("train"), split("validation"), texts)
+        return baselines.run(base, task, Template.of(task), split("train"), split("validation"), texts)
 
     def made(name: str, method: MethodName) -> Report:
         task, found = PARAMS.tasks[name], examples_of(name)
         prefix = from_artifact(base, method, trained(name, method))
-        ask = partial(answer, base, prefix, wording(task), max_new_tokens=task.max_new_tokens)
+        ask = partial(answer, base, prefix, Template.of(task), max_new_tokens=task.max_new_tokens)
         return evaluate(base.hash.value, name, task, method, found, ask, beside(name))
 
     return made
@@ -237,8 +239,8 @@ def test_movie_sentiment_trained_again_from_its_manifest_is_the_same_to_the_bit(
 ) -> None:
     """On this machine, by a base that is loaded anew; all else is `preface reproduce` and tested on tiny bases."""
     base = _loaded(None)
-    artifact.write(tmp_path / "adapter", trained("movie-sentiment", method).numpy(), a_draft(base, method, TASK))
-    before = artifact.read(tmp_path / "adapter")
+    adapter_folder.write(tmp_path / "adapter", trained("movie-sentiment", method).numpy(), a_draft(base, method, TASK))
+    before = adapter_folder.read(tmp_path / "adapter")
 
     again = train_adapter(base, "movie-sentiment", candidate.settings(before.manifest), method, examples)
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import quality
 from benchmarks.quality import Found, ahead, gathered, kept, known_by
-from components.params import DataParams, GateRule, TaskParams
+from components.config.params import DataParams, GateRule, TaskParams
 
 
 def wanted(arm: str, *splits: str) -> list[Found]:

@@ -47,7 +47,7 @@ class Case:
         self, *command: str, at: str = "", seconds: float = SECONDS, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Type ``preface COMMAND`` in the project's root, or in a folder ``at`` below it."""
-        return self.python("-m", "flows.cli", *command, at=at, seconds=seconds, **environment)
+        return self.python("-m", "cli.main", *command, at=at, seconds=seconds, **environment)
 
     def python(
         self, *arguments: str, at: str = "", seconds: float = SECONDS, **environment: str

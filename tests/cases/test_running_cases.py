@@ -126,7 +126,7 @@ def test_30_what_is_on_this_machine_is_asked_past_the_proxy(case: Open, tmp_path
     proxy = dict.fromkeys(names, "http://127.0.0.1:9")
     well(opened.run("doctor", **proxy))
     well(opened.run("retrain", "proxied", **proxy))
-    command = [sys.executable, "-m", "flows.cli", "schedule"]
+    command = [sys.executable, "-m", "cli.main", "schedule"]
     log = tmp_path / "schedule.log"
     with log.open("wb") as output:
         environment = opened.environment | proxy

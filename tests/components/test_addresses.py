@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.addresses import fault_of
+from components.config.addresses import fault_of
+from components.config.params import load
 from components.errors import ParamsError, SourceError
-from components.params import load
 from components.redaction import redact
-from components.sources import fetch, resolve
+from components.sources.byte_source import fetch, resolve
 
 COMMIT = "0" * 40
 SECRETS = [

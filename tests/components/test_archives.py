@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import archives
-from components.archives import extract, top_folder
 from components.errors import SourceError
+from components.sources import archives
+from components.sources.archives import extract, top_folder
 
 FILES = {
     "pkg/data/train.jsonl": b"1",

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from components import base_files
-from components.base_hash import hash_base
-from components.base_model import materialise
+from components.base import base_files
+from components.base.base_hash import hash_base
+from components.base.base_model import materialise
+from components.config.params import BaseParams
 from components.errors import BaseError, PrefaceError, UnsupportedBase
-from components.params import BaseParams
 from tests.conftest import TinyBase
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a0" * 32 + "\nsize 269060552\n"

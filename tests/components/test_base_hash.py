@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from components.base_hash import BaseHash, hash_base, require
+from components.base.base_hash import BaseHash, hash_base, require
 from components.errors import BaseError, BaseMismatch
 
 
@@ -173,7 +173,7 @@ def age(base: Path) -> None:
 def test_weights_are_read_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     age(base)
     before = hash_base(base)
-    monkeypatch.setattr("components.base_hash.tensors", lambda file: pytest.fail(f"{file} was read again"))
+    monkeypatch.setattr("components.base.base_hash.tensors", lambda file: pytest.fail(f"{file} was read again"))
     assert hash_base(base) == before
 
 
@@ -195,7 +195,7 @@ def test_a_folder_that_may_only_be_read_is_hashed_each_time(base: Path, monkeypa
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr("components.base_hash.os.replace", refuse)
+    monkeypatch.setattr("components.base.base_hash.os.replace", refuse)
     assert hash_base(base) == hash_base(base)
 
 

@@ -16,12 +16,14 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from components import base_model, identity, params
-from components.base_hash import hash_base
-from components.base_model import bases_folder, load, materialise, pick_dtype
-from components.base_support import KVShape
+from components.base import base_model
+from components.base.base_hash import hash_base
+from components.base.base_model import bases_folder, load, materialise, pick_dtype
+from components.base.base_support import KVShape
+from components.config import params
+from components.config.params import BaseParams
 from components.errors import BaseError, BaseMismatch, PrefaceError, SourceError, UnsupportedBase
-from components.params import BaseParams
+from components.sources import identity
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_the_stage_makes_a_base_of_params_yaml(folder: Path, tmp_path: Path) -> 
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"bases": bases, "tasks": {}}))
 
     def stage(name: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "components.base_model", name]
+        command = [sys.executable, "-m", "components.base.base_model", name]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     note = tmp_path / identity.FOLDER / "bases" / "tiny.json"
@@ -214,7 +216,9 @@ def test_a_tensor_of_another_shape_is_refused(folder: Path) -> None:
 
 
 def test_hashing_and_comparing_need_no_torch() -> None:
-    code = "import sys, components.base_model; sys.exit(bool({'torch', 'transformers', 'boto3'} & set(sys.modules)))"
+    code = (
+        "import sys, components.base.base_model; sys.exit(bool({'torch', 'transformers', 'boto3'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ)).returncode == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from components.base_support import KVShape, refuse_by_config, try_cache
+from components.base.base_support import KVShape, refuse_by_config, try_cache
 from components.errors import UnsupportedBase
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}

@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from components import baselines
-from components.base_hash import hash_base
-from components.base_model import Base, load
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import TaskParams
+from components.data.examples import Example
+from components.data.template import Template
 from components.errors import DataError
-from components.examples import Example
-from components.inference import answer
-from components.kv_prefix import KVPrefix
-from components.methods.text import hard_prompt, in_context_ids
-from components.params import TaskParams
-from components.report import wording
-from components.template import Template
+from components.evaluation import baselines
+from components.prefix.inference import answer
+from components.prefix.kv_prefix import KVPrefix
+from components.prefix.methods.text import hard_prompt, in_context_ids
 
 PROMPTS = ["Decide.\n", "a dull mess, too long by half an hour\n", "Article: shares fell\nTopic:"]
 TEXTS = ["a funny film", "a lifeless mess", "the striker scored", "the bank", "a new method"]
@@ -55,7 +54,7 @@ def examples(targets: Sequence[str], texts: Sequence[str] = TEXTS) -> list[Examp
 
 
 def answers(base: Base, prefix: KVPrefix, task: TaskParams, texts: Sequence[str] = TEXTS) -> list[str]:
-    return answer(base, prefix, wording(task), texts, task.max_new_tokens)
+    return answer(base, prefix, Template.of(task), texts, task.max_new_tokens)
 
 
 def test_majority_is_the_commonest_label_and_in_a_tie_the_first_of_the_alphabet() -> None:
@@ -83,7 +82,7 @@ def test_the_hard_prompt_is_the_one_that_does_best_on_validation(base: Base, bes
     task = task_of(baselines={"hard_prompts": PROMPTS, "in_context": []})
     said = [answers(base, hard_prompt(base, text), task) for text in PROMPTS]
     assert len({tuple(each) for each in said}) == len(PROMPTS), "the prompts must differ for this test to say anything"
-    found = baselines.run(base, task, wording(task), [], examples(said[best]), TEXTS[:2])
+    found = baselines.run(base, task, Template.of(task), [], examples(said[best]), TEXTS[:2])
     assert list(found) == ["hard_prompt"]
     assert found["hard_prompt"] == baselines.Answers(said[best][:2], choice=PROMPTS[best].strip())
 
@@ -95,18 +94,18 @@ def test_the_number_of_examples_is_the_one_that_does_best_on_validation(base: Ba
     solved = [(row.text, row.target) for row in train]
     said = {
         count: answers(
-            base, KVPrefix.from_tokens(base, in_context_ids(base, wording(task), "Say it.", solved[:count])), task
+            base, KVPrefix.from_tokens(base, in_context_ids(base, Template.of(task), "Say it.", solved[:count])), task
         )
         for count in (1, 2, 3)
     }
     assert len({tuple(each) for each in said.values()}) == 3, "the examples must differ for this test to say anything"
-    found = baselines.run(base, task, wording(task), train, examples(said[best]), TEXTS[:2])["in_context"]
+    found = baselines.run(base, task, Template.of(task), train, examples(said[best]), TEXTS[:2])["in_context"]
     assert found == baselines.Answers(said[best][:2], choice=f"{best} example{'s' * (best > 1)}")
 
 
 def test_among_equals_the_first_is_chosen(base: Base) -> None:
     task = task_of(baselines={"hard_prompts": PROMPTS, "in_context": []})
-    found = baselines.run(base, task, wording(task), [], examples(["\u2603"] * 5), TEXTS)
+    found = baselines.run(base, task, Template.of(task), [], examples(["\u2603"] * 5), TEXTS)
     assert found["hard_prompt"].choice == PROMPTS[0].strip()
 
 
@@ -120,7 +119,7 @@ def test_solved_examples_are_taken_from_the_labels_in_turn(base: Base, monkeypat
     monkeypatch.setattr(baselines, "in_context_ids", seen)
     task = task_of(LABELS, baselines={"in_context": [2, 4, 8]})
     train = examples(["bad", "bad", "bad", "good", "good"])
-    found = baselines.run(base, task, wording(task), train, train, TEXTS)
+    found = baselines.run(base, task, Template.of(task), train, train, TEXTS)
     assert shown == [["bad", "good"], ["bad", "good", "bad", "good"], ["bad", "good", "bad", "good", "bad"]]
     assert list(found) == ["majority", "linear", "in_context"]
     assert all(
@@ -131,7 +130,7 @@ def test_solved_examples_are_taken_from_the_labels_in_turn(base: Base, monkeypat
 def test_a_generation_task_has_neither_majority_nor_linear(base: Base) -> None:
     task = task_of(baselines={"hard_prompts": PROMPTS[:1], "in_context": [1]})
     rows = examples(["x"] * 5)
-    assert list(baselines.run(base, task, wording(task), rows, rows, TEXTS)) == ["hard_prompt", "in_context"]
+    assert list(baselines.run(base, task, Template.of(task), rows, rows, TEXTS)) == ["hard_prompt", "in_context"]
     assert list(task.measured_baselines) == ["hard_prompt", "in_context"]
 
 
@@ -142,17 +141,17 @@ def test_examples_that_do_not_fit_before_the_longest_text_are_left_out(
     base = _loaded(tiny_base_folder("gpt2", n_positions=128))
     rows = [Example(str(i), text, "it works") for i, text in enumerate(TEXTS * 8)]
     task = task_of(baselines={"in_context": [40, 1]})
-    assert baselines.run(base, task, wording(task), rows, rows[:2], TEXTS)["in_context"].choice == "1 example"
+    assert baselines.run(base, task, Template.of(task), rows, rows[:2], TEXTS)["in_context"].choice == "1 example"
     assert "in_context: 40 examples left out" in caplog.text
     only_long = task_of(baselines={"in_context": [40]})
-    assert baselines.run(base, only_long, wording(only_long), rows, rows[:2], TEXTS) == {}
+    assert baselines.run(base, only_long, Template.of(only_long), rows, rows[:2], TEXTS) == {}
 
 
 def test_the_last_token_of_the_context_may_be_used_and_not_one_more(
     base: Base, tiny_base_folder: Callable[..., Path]
 ) -> None:
     task = task_of(baselines={"in_context": [1]})
-    template, rows = wording(task), examples(["it works"] * 5)
+    template, rows = Template.of(task), examples(["it works"] * 5)
     shot = len(in_context_ids(base, template, "Say it.", [(rows[0].text, rows[0].target)]))
     longest = max(len(template.input_ids(base.words, text)) for text in TEXTS)
     needed = shot + longest + task.max_new_tokens
@@ -164,7 +163,7 @@ def test_the_last_token_of_the_context_may_be_used_and_not_one_more(
 def test_without_validation_rows_nothing_can_be_chosen(base: Base) -> None:
     task = task_of(baselines={"hard_prompts": PROMPTS, "in_context": []})
     with pytest.raises(DataError, match=r"no validation rows .* raise data\.split\.validation"):
-        baselines.run(base, task, wording(task), [], [], TEXTS)
+        baselines.run(base, task, Template.of(task), [], [], TEXTS)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 
-from components import checkpoint
-from components.checkpoint import Progress, load_checkpoint, save_checkpoint
+from components.config.params import TrainingParams
 from components.errors import TrainingError
-from components.methods.prompt import PromptTuning
-from components.params import TrainingParams
+from components.prefix.methods.prompt import PromptTuning
+from components.training import checkpoint
+from components.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 SETTINGS = TrainingParams(learning_rate=0.1)
 

@@ -12,14 +12,14 @@ import psutil
 import pytest
 import torch
 
-from components import crew_launch
-from components.adapter_training import train_adapter
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.crew import Crew
-from components.data import Example, Examples
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import DataParams, GateRule, TaskParams
+from components.data.prepare import Example, Examples
 from components.errors import Diverged, TrainingError
-from components.params import DataParams, GateRule, TaskParams
+from components.training.adapter_training import train_adapter
+from components.training.distributed import launch
+from components.training.distributed.process_group import Crew
 
 MARK, RUN = "PREFACE_TEST_CREW", str(os.getpid())  # in the environment of what this test started
 LOOP = {"steps": 8, "batch_size": 3, "accumulate": 2, "evaluate_every": 4, "learning_rate": 0.05}
@@ -71,7 +71,7 @@ def test_the_processes_share_the_threads_that_this_one_was_given(
         asked.append(env["OMP_NUM_THREADS"])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(crew_launch.subprocess, "Popen", start)
+    monkeypatch.setattr(launch.subprocess, "Popen", start)
     torch.set_num_threads(given)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -113,7 +113,11 @@ def workers() -> list[psutil.Process]:
     found = []
     for each in psutil.process_iter(["cmdline", "environ"]):
         line, own = each.info["cmdline"] or [], each.info["environ"] or {}
-        if "components.crew_work" in line and "accelerate.commands.launch" not in line and own.get(MARK) == RUN:
+        if (
+            "components.training.distributed.work" in line
+            and "accelerate.commands.launch" not in line
+            and own.get(MARK) == RUN
+        ):
             found.append(each)
     return found
 

@@ -14,9 +14,9 @@ import datasets
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from components.data import context_of, prepare, read_examples, read_report
+from components.config.params import SPLITS, TaskParams
+from components.data.prepare import context_of, prepare, read_examples, read_report
 from components.errors import BaseError, DataError
-from components.params import SPLITS, TaskParams
 
 ROWS = [(f"text number {n}", ("neg", "pos")[n % 2]) for n in range(60)]
 
@@ -171,7 +171,7 @@ def test_a_disk_that_fills_while_rows_are_spilled_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "Error writing bytes to file")
 
-    monkeypatch.setattr("components.spill.Spill._write", full)
+    monkeypatch.setattr("components.io.spill.Spill._write", full)
     with pytest.raises(DataError, match="film: no space is left"):
         run(ROWS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "tokenizer.json"]
@@ -222,7 +222,7 @@ def test_a_configuration_without_a_context_is_refused(tmp_path: Path) -> None:
 GROWTH = """
 import resource, sys
 from pathlib import Path
-from components.data import prepare
+from components.data.prepare import prepare
 from tests.components.test_data import params
 room, count = Path(sys.argv[1]), int(sys.argv[2])
 (room / "raw").mkdir(parents=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from components.data_files import data_files, partition_of
+from components.config.params import DataParams
 from components.errors import DataError
-from components.params import DataParams
+from components.rows.data_files import data_files, partition_of
 
 
 def data(**settings: Any) -> DataParams:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from components.distributions import download
 from components.errors import SourceError, SourceUnavailable
+from components.sources.distributions import download
 
 METADATA = b"Metadata-Version: 2.1\nName: tinydata\nVersion: 1.0\n"
 # A build backend inside the distribution, so that pip needs no other; it leaves a mark when it runs.

@@ -10,8 +10,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 from sklearn.metrics import accuracy_score, f1_score
 
-from components.evaluation import Scored, lead, leading_metric, score
-from components.params import DataParams, GateRule, TaskParams
+from components.config.params import DataParams, GateRule, TaskParams
+from components.evaluation.metrics import Scored, lead, leading_metric, score
 
 LABELS = ["bad", "good", "mixed"]
 TARGETS = ["bad", "bad", "bad", "good", "good", "mixed"]

@@ -15,17 +15,18 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import without
-from components import attention, learner, losses
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.batches import TrainingRow
-from components.decoder import Decoder, pad
-from components.kv_prefix import KVPrefix, PrefixRows
-from components.last_layer import narrowed
-from components.methods.prefix import PrefixTuning
-from components.methods.prompt import PromptTuning
-from components.params import PrefixParams
-from components.recompute import recomputed
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import PrefixParams
+from components.prefix.decoder import Decoder, pad
+from components.prefix.kv_prefix import KVPrefix, PrefixRows
+from components.prefix.methods.prefix import PrefixTuning
+from components.prefix.methods.prompt import PromptTuning
+from components.training import losses, trainer
+from components.training.batches import TrainingRow
+from components.training.speedups import attention
+from components.training.speedups.last_layer import narrowed
+from components.training.speedups.recompute import recomputed
 from tests.conftest import KINDS
 
 VIRTUAL = 5
@@ -58,7 +59,7 @@ def method_of(base: Base, method: str, table: Tensor) -> PromptTuning | PrefixTu
 def ours(base: Base, method: str, table: Tensor) -> tuple[float, Tensor]:
     """Mean loss over label tokens, and its gradient."""
     made = method_of(base, method, table)
-    with learner.plain_products(base, [made], [ROWS]), learner.lean(base):
+    with trainer.plain_products(base, [made], [ROWS]), trainer.lean(base):
         loss, labels = losses.row_losses(base, made.prefix(base), ROWS)
         (loss / labels).backward()  # type: ignore[no-untyped-call]
     [parameter] = made.parameters()

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from components.examples import Example, id_of, made, normalise, split_of
-from components.params import SPLITS, DataParams, Split, SplitParams
-from components.rows import Row
-from components.selection import kept as selected
-from components.tally import REASONS, Dropped, Tally
-from components.values import ENCODE
+from components.config.params import SPLITS, DataParams, Split, SplitParams
+from components.config.values import ENCODE
+from components.data.examples import Example, id_of, made, normalise, split_of
+from components.data.selection import kept as selected
+from components.data.tally import REASONS, Dropped, Tally
+from components.rows.reader import Row
 
 TOKENIZER = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
 TOKENIZER.pre_tokenizer = pre_tokenizers.Whitespace()  # a token is a word or a run of punctuation

@@ -24,10 +24,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.config.params import DataParams
 from components.errors import DataError
-from components.file_kind import refuse_other_kinds, text_fault
-from components.params import DataParams
-from components.text_kind import wide_encoding
+from components.rows.kinds.file_kind import refuse_other_kinds, text_fault
+from components.rows.kinds.text_kind import wide_encoding
 
 ROWS = "text,label\r\n" + "".join(f"Parcel {n} came late,{('bad', 'good')[n % 2]}\r\n" for n in range(120))
 LINES = "".join(json.dumps({"text": f"Parcel {n} came late", "label": "bad"}) + "\n" for n in range(60))

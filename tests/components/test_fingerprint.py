@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from components import fingerprint as module
-from components.fingerprint import fingerprint, import_fingerprint, recorded_fingerprint
-from components.params import MethodName, TaskParams
+from components.config.params import MethodName, TaskParams
+from components.provenance import fingerprint as module
+from components.provenance.fingerprint import fingerprint, import_fingerprint, recorded_fingerprint
 
 TASK: dict[str, Any] = {
     "base": "tiny",
@@ -114,7 +114,7 @@ def test_where_rows_come_from_does_not_move_it_their_content_does() -> None:
 def test_it_needs_no_torch() -> None:
     """An unchanged retrain must end without paying for the import."""
     heavy = ("torch", "transformers", "mlflow", "prefect", "sklearn", "numpy")
-    code = f"import sys, components.fingerprint; print(*(m for m in {heavy} if m in sys.modules))"
+    code = f"import sys, components.provenance.fingerprint; print(*(m for m in {heavy} if m in sys.modules))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == []
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from components.config.params import DataParams
 from components.errors import DataError
-from components.params import DataParams
-from components.row import Row
-from components.rows import read_rows
+from components.rows.reader import read_rows
+from components.rows.row import Row
 
 LABELS = {"neg": "bad", "pos": "good"}
 

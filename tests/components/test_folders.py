@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.folders import whole_folder
+from components.io.folders import whole_folder
 
 
 def test_a_filled_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.gates import Champion, Decision, decide
-from components.params import GateRule
+from components.config.params import GateRule
+from components.gates.decide import Champion, Decision, decide
 
 Direction = Literal["higher", "lower"]
 NAN, INF = math.nan, math.inf

@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from components.base_hash import hash_base
+from components.base.base_hash import hash_base
+from components.base.gguf_base import convert
 from components.errors import UnsupportedBase
-from components.gguf_base import convert
 
 TENSORS = {
     "model.embed_tokens.weight": "token_embd.weight",

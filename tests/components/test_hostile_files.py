@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from components.data import prepare, read_examples
+from components.config.params import SPLITS, DataParams, TaskParams
+from components.data.prepare import prepare, read_examples
 from components.errors import DataError
-from components.params import SPLITS, DataParams, TaskParams
-from components.rows import read_rows
+from components.rows.reader import read_rows
 
 # Examples of each of the five forms below: 200 in all by default, 20,000 where slow tests run.
 many = pytest.mark.parametrize("count", [40, pytest.param(4_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
@@ -61,7 +61,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (room / "mine").mkdir()
     (room / "mine" / "weights.bin").write_bytes(b"mine")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("components.folders.os.fsync", lambda _: None)  # thousands of folders, and no power cut
+        patch.setattr("components.io.folders.os.fsync", lambda _: None)  # thousands of folders, and no power cut
         yield room
 
 

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from components import inference
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.decoder import Decoder
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.data.template import Template
 from components.errors import ArtifactError, DataError
-from components.inference import answer, classify, from_artifact, generate
-from components.kv_prefix import KVPrefix
-from components.template import Template
+from components.prefix import inference
+from components.prefix.decoder import Decoder
+from components.prefix.inference import answer, classify, from_artifact, generate
+from components.prefix.kv_prefix import KVPrefix
 
 WORDS = {"good": "positive", "bad": "negative", "none": "not at all", "some": "a mess"}
 LABELLED = Template("Review: {text}\nSentiment:", WORDS, max_tokens=32)

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 import torch
 
-from components import comparison
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.batches import TrainingRow
-from components.comparison import TRAINED, arms_of, trained, untrained
-from components.data import Example, Examples
-from components.decoder import Decoder, logits, pad
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import BaselineParams, DataParams, GateRule, TaskParams, TrainingParams
+from components.data.prepare import Example, Examples
 from components.errors import UnsupportedBase
-from components.inside import change
-from components.kv_prefix import KVPrefix, PrefixRows
-from components.lessons import Lessons
-from components.params import BaselineParams, DataParams, GateRule, TaskParams, TrainingParams
-from components.training import train
+from components.evaluation import arms
+from components.evaluation.arms import TRAINED, arms_of, trained, untrained
+from components.evaluation.inside_methods import change
+from components.prefix.decoder import Decoder, logits, pad
+from components.prefix.kv_prefix import KVPrefix, PrefixRows
+from components.training.batches import TrainingRow
+from components.training.loop import train
+from components.training.training_data import Lessons
 
 SETTINGS = TrainingParams(steps=12, batch_size=4, learning_rate=0.01, evaluate_every=4, patience=9)
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2,)) for n in range(16)]
@@ -149,7 +149,7 @@ def test_all_arms_have_the_budget_of_prefix_tuning_and_rates_of_their_own(
         seen.append(settings)
         return train(base, method, lessons, settings, **more)
 
-    monkeypatch.setattr(comparison, "train", watched)
+    monkeypatch.setattr(arms, "train", watched)
     trained(loaded(folder), folder, arm, task, examples)
 
     [settings] = seen

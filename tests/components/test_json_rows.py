@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import json_stream
+from components.config.params import DataParams
 from components.errors import DataError
-from components.json_rows import json_rows
-from components.json_stream import JsonStream
-from components.params import DataParams
-from components.row import Row
+from components.rows import json_stream
+from components.rows.json_rows import json_rows
+from components.rows.json_stream import JsonStream
+from components.rows.row import Row
 
 OBJECTS = [{"text": f"text {n}\nof two lines", "target": "ab"[n % 2]} for n in range(6)]
 

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.base_hash import hash_base
-from components.base_model import Base, KVShape, load
-from components.decoder import Decoder, by_length, last, logits, pad
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, KVShape, load
 from components.errors import ArtifactError
-from components.kv_prefix import KVPrefix, PrefixRows
+from components.prefix.decoder import Decoder, by_length, last, logits, pad
+from components.prefix.kv_prefix import KVPrefix, PrefixRows
 
 KINDS = ("llama", "qwen", "gpt2")
 

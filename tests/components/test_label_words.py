@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import label_words
+from components.data import label_words
+from components.data.template import Template
 from components.errors import DataError
-from components.template import Template
 from tests.components.test_template import byte_level_tokenizer
 
 TOKENIZER = byte_level_tokenizer()

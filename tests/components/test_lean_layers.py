@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components import lean_layers
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.batches import TrainingRow
-from components.kv_prefix import KVPrefix
-from components.lean_layers import lean
-from components.losses import row_losses
-from components.recompute import recomputed
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.prefix.kv_prefix import KVPrefix
+from components.training.batches import TrainingRow
+from components.training.losses import row_losses
+from components.training.speedups import lean_layers
+from components.training.speedups.lean_layers import lean
+from components.training.speedups.recompute import recomputed
 
 ROWS = [TrainingRow(tuple(range(40, 46 + n)), (20 + n,)) for n in range(4)]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from components.config.params import DataParams
+from components.data.lost_rows import refuse_contradictions, where_rows_went
+from components.data.tally import Tally
 from components.errors import DataError
-from components.lost_rows import refuse_contradictions, where_rows_went
-from components.params import DataParams
-from components.tally import Tally
 
 
 def tally(read: int, truncated: int = 0, **dropped: int) -> Tally:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.base_hash import hash_base
-from components.base_model import load
-from components.machine import cpu_kind, machine_of
+from components.base.base_hash import hash_base
+from components.base.base_model import load
+from components.base.machine import cpu_kind, machine_of
 
 X86 = "processor\t: 0\nmodel name\t: Maker Chip 9\ncpu family\t: 26\nmodel\t\t: 2\n\nprocessor\t: 1\nmodel\t: 3\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n"
@@ -47,5 +47,5 @@ def test_it_is_this_machine_as_the_base_uses_it(tiny_base_folder: Callable[..., 
 
 def test_reading_a_record_needs_no_torch() -> None:
     """A manifest holds one, and promotion reads manifests."""
-    code = "import sys, components.machine; print('torch' in sys.modules)"
+    code = "import sys, components.base.machine; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components import object_store
+from components.sources import object_store
 
 SAID = "An error occurred ({}) when calling the {} operation: {}"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.base_hash import hash_base
-from components.base_model import materialise
+from components.base.base_hash import hash_base
+from components.base.base_model import materialise
+from components.config.params import BaseParams, Params
 from components.errors import SourceError
-from components.own_folders import OWN, overlap, refuse_sources
-from components.params import BaseParams, Params
-from components.sources import fetch
+from components.sources.byte_source import fetch
+from components.sources.own_folders import OWN, overlap, refuse_sources
 
 ROOT = Path(__file__).parents[2]
 GATE = [{"metric": "accuracy", "direction": "higher", "threshold": 0.5}]

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components import params
+from components.config import params
 from components.errors import ParamsError
 
 REPOSITORY = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from components import params
+from components.config import params
+from components.config.params_edit import declare_base, redeclared
 from components.errors import ParamsError
-from components.params_edit import declare_base, redeclared
 
 HOLE = "@@"  # where the value stands that is to be changed
 BASES = f"""\

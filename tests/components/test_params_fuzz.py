@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components import params, params_faults
+from components.config import params, params_faults
 from components.errors import ParamsError, told
 
 GOOD = """\

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.config.params import DataParams
 from components.errors import DataError
-from components.params import DataParams
-from components.parquet_rows import parquet_rows
-from components.row import Row
-from components.rows import read_rows
+from components.rows.parquet_rows import parquet_rows
+from components.rows.reader import read_rows
+from components.rows.row import Row
 
 
 def read(folder: Path, table: pa.Table, **settings: Any) -> list[Row]:

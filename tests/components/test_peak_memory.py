@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from components import peak_memory
-from components.peak_memory import PeakMemory
+from components.evaluation import peak_memory
+from components.evaluation.peak_memory import PeakMemory
 
 CPU = torch.device("cpu")
 MIB = 2**20

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from components import reasons
-from components.reasons import NOTHING_NEW, Origin, Verdict, Watched, decide
-from components.schedule_params import CHANGES, Change, RetrainParams
+from components.config.schedule_params import CHANGES, Change, RetrainParams
+from components.provenance import triggers
+from components.provenance.triggers import NOTHING_NEW, Origin, Verdict, Watched, decide
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 METRICS = ("accuracy", "macro_f1")
@@ -24,7 +24,7 @@ SAYS: dict[Change, str] = {
     "base": "the base changed since version 3 (bbbbbbbbbbbb -> cccccccccccc)",
     "parameters": "the parameters changed since version 3",
 }
-FINDS = {"data": reasons.data_changed, "base": reasons.base_changed, "parameters": reasons.parameters_changed}
+FINDS = {"data": triggers.data_changed, "base": triggers.base_changed, "parameters": triggers.parameters_changed}
 LOW = "version 2 in Production has accuracy 0.7500 on today's rows, its floor is 0.8"
 OLD = "version 2 in Production is 31.0 days old, max_age is 30d"
 
@@ -50,21 +50,21 @@ WATCHES = policy(when=[], floor={"accuracy": 0.8}, max_age="30d")
 @pytest.mark.parametrize("kind", CHANGES)
 def test_a_change_is_told_with_the_version_before_it_and_no_other_reason_sees_it(kind: Change) -> None:
     assert FINDS[kind](BEFORE, today(kind)) == SAYS[kind]
-    assert reasons.changes(BEFORE, today(kind)) == {kind: SAYS[kind]}
+    assert triggers.changes(BEFORE, today(kind)) == {kind: SAYS[kind]}
 
 
 def test_without_a_change_there_is_no_reason() -> None:
     assert [find(BEFORE, today()) for find in FINDS.values()] == ["", "", ""]
-    assert reasons.changes(BEFORE, today()) == {}
+    assert triggers.changes(BEFORE, today()) == {}
 
 
 def test_changes_are_told_in_the_order_in_which_they_are_declared() -> None:
-    assert list(reasons.changes(BEFORE, today("parameters", "base", "data"))) == list(CHANGES)
+    assert list(triggers.changes(BEFORE, today("parameters", "base", "data"))) == list(CHANGES)
 
 
 def test_a_version_that_does_not_tell_its_origin_counts_as_made_from_something_else() -> None:
     silent = Origin(data="", base="", settings="", version=3)
-    found = reasons.changes(silent, today())
+    found = triggers.changes(silent, today())
     assert list(found) == list(CHANGES)
     assert "(DVC unknown -> dddddddddddd)" in found["data"]
     assert "(unknown -> bbbbbbbbbbbb)" in found["base"]
@@ -81,12 +81,12 @@ def test_a_version_that_does_not_tell_its_origin_counts_as_made_from_something_e
     ],
 )
 def test_a_score_below_the_floor_is_told_with_both_numbers(scores: dict[str, float], told: str) -> None:
-    assert reasons.below_floor(live(**scores), {"accuracy": 0.8}) == told
+    assert triggers.below_floor(live(**scores), {"accuracy": 0.8}) == told
 
 
 def test_every_score_below_its_floor_is_told_and_no_other() -> None:
     floor = {"accuracy": 0.8, "macro_f1": 0.7, "f1_good": 0.5}
-    found = reasons.below_floor(live(accuracy=0.75, macro_f1=0.6, f1_good=0.5), floor)
+    found = triggers.below_floor(live(accuracy=0.75, macro_f1=0.6, f1_good=0.5), floor)
     assert found == f"{LOW}, macro_f1 0.6000 on today's rows, its floor is 0.7"
 
 
@@ -95,17 +95,17 @@ def test_every_score_below_its_floor_is_told_and_no_other() -> None:
     [(31, "30d", OLD), (30, "30d", ""), (1, "30d", ""), (1000, None, ""), (-1, "1s", "")],
 )
 def test_a_version_older_than_it_may_be_is_told_with_both_ages(days: int, max_age: str | None, told: str) -> None:
-    assert reasons.too_old(live(days), max_age, NOW) == told
+    assert triggers.too_old(live(days), max_age, NOW) == told
 
 
 def test_it_is_too_old_from_the_first_second_after_its_age() -> None:
-    assert not reasons.too_old(Watched(version=2, made=NOW - timedelta(hours=6), scores={}), "6h", NOW)
-    assert reasons.too_old(Watched(version=2, made=NOW - timedelta(hours=6, seconds=1), scores={}), "6h", NOW)
+    assert not triggers.too_old(Watched(version=2, made=NOW - timedelta(hours=6), scores={}), "6h", NOW)
+    assert triggers.too_old(Watched(version=2, made=NOW - timedelta(hours=6, seconds=1), scores={}), "6h", NOW)
 
 
 def test_worries_are_all_told_the_score_first() -> None:
-    assert reasons.worries(live(31, accuracy=0.75), WATCHES, NOW) == [LOW, OLD]
-    assert reasons.worries(live(1, accuracy=0.9), WATCHES, NOW) == []
+    assert triggers.worries(live(31, accuracy=0.75), WATCHES, NOW) == [LOW, OLD]
+    assert triggers.worries(live(1, accuracy=0.9), WATCHES, NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ WHETHER_KNOWN = st.sampled_from(["", KNOWN])
 def test_what_is_known_is_never_trained_again_and_only_a_worry_alerts(
     policy: RetrainParams, before: Origin | None, now: Origin, champion: Watched | None
 ) -> None:
-    worried = reasons.worries(champion, policy, NOW) if champion else []
+    worried = triggers.worries(champion, policy, NOW) if champion else []
     verdict = decide(policy, before, now, champion, NOW, known=KNOWN)
     assert verdict.action == ("alert" if worried else "rest")
     assert verdict.reasons == ((*worried, NOTHING_NEW) if worried else (KNOWN,))
@@ -202,9 +202,9 @@ def test_what_is_known_is_never_trained_again_and_only_a_worry_alerts(
 def test_what_is_new_is_trained_exactly_if_there_is_a_reason_and_all_of_them_are_told(
     policy: RetrainParams, before: Origin | None, now: Origin, champion: Watched | None
 ) -> None:
-    found = reasons.changes(before, now) if before else {}
+    found = triggers.changes(before, now) if before else {}
     listed = [text for kind, text in found.items() if kind in policy.when]
-    worried = reasons.worries(champion, policy, NOW) if champion else []
+    worried = triggers.worries(champion, policy, NOW) if champion else []
     verdict = decide(policy, before, now, champion, NOW, known="")
     assert verdict.action == ("train" if before is None or listed or worried else "rest")
     if before is not None and verdict.action == "train":

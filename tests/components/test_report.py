@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from components import baselines
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.data import Examples
-from components.evaluation import lead
-from components.examples import Example
-from components.inference import answer
-from components.kv_prefix import KVPrefix
-from components.methods.text import hard_prompt
-from components.params import TaskParams
-from components.report import Report, evaluate, wording
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import TaskParams
+from components.data.examples import Example
+from components.data.prepare import Examples
+from components.data.template import Template
+from components.evaluation import baselines
+from components.evaluation.metrics import lead
+from components.evaluation.report import Report, evaluate
+from components.prefix.inference import answer
+from components.prefix.kv_prefix import KVPrefix
+from components.prefix.methods.text import hard_prompt
 
 PROMPTS = ["Decide.\n", "a dull mess, too long by half an hour\n"]
 TEXTS = ["a funny film", "a lifeless mess", "the striker scored", "the bank"]
@@ -55,14 +56,14 @@ def examples(test: list[str], validation: list[str] | None = None) -> Examples:
 
 
 def said(base: Base, prefix: KVPrefix, task: TaskParams = GENERATION) -> list[str]:
-    return answer(base, prefix, wording(task), TEXTS, task.max_new_tokens)
+    return answer(base, prefix, Template.of(task), TEXTS, task.max_new_tokens)
 
 
 def evaluated(base: Base, task: TaskParams, rows: Examples, prefix: KVPrefix, **given: Any) -> Report:
     """As the flow does it: the baselines first, then the report."""
     texts = [row.text for row in rows.of("test")]
-    measured = baselines.run(base, task, wording(task), rows.of("train"), rows.of("validation"), texts)
-    candidate = partial(answer, base, prefix, wording(task), max_new_tokens=task.max_new_tokens)
+    measured = baselines.run(base, task, Template.of(task), rows.of("train"), rows.of("validation"), texts)
+    candidate = partial(answer, base, prefix, Template.of(task), max_new_tokens=task.max_new_tokens)
     return evaluate(base.hash.value, "mood", task, "prompt", rows, candidate, measured, **given)
 
 
@@ -122,6 +123,6 @@ def test_a_stored_report_says_the_same_when_read_again(base: Base, task: TaskPar
 
 
 def test_the_wording_is_the_tasks_own() -> None:
-    assert wording(LABELLED).labels == {"bad": "negative", "good": "positive"}
-    assert wording(GENERATION).labels is None
-    assert (wording(GENERATION).text, wording(GENERATION).max_tokens) == ("{text}\n", 32)
+    assert Template.of(LABELLED).labels == {"bad": "negative", "good": "positive"}
+    assert Template.of(GENERATION).labels is None
+    assert (Template.of(GENERATION).text, Template.of(GENERATION).max_tokens) == ("{text}\n", 32)

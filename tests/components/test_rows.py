@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.config.params import DataParams
 from components.errors import DataError
-from components.params import DataParams
-from components.rows import Row, read_rows, table_dialects
+from components.rows.reader import Row, read_rows, table_dialects
 
 
 def data(**settings: Any) -> DataParams:

@@ -14,9 +14,9 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from components import params
+from components.config import params
+from components.config.schedule_params import CHANGES, RetrainParams, ScheduleParams, duration
 from components.errors import ParamsError
-from components.schedule_params import CHANGES, RetrainParams, ScheduleParams, duration
 
 MOOD: dict[str, Any] = {
     "base": "tiny",

@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from components import training
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.batches import TrainingRow
-from components.kv_prefix import KVPrefix
-from components.learner import Learner, optimizer_step
-from components.lessons import Lessons
-from components.methods import build
-from components.params import DataParams, GateRule, TaskParams
-from components.training import Run, advance, train
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import DataParams, GateRule, TaskParams
+from components.prefix.kv_prefix import KVPrefix
+from components.prefix.methods import build
+from components.training import loop
+from components.training.batches import TrainingRow
+from components.training.loop import Run, advance, train
+from components.training.trainer import Learner, optimizer_step
+from components.training.training_data import Lessons
 from tests.conftest import KINDS
 
 ROWS = [
@@ -127,9 +127,9 @@ def test_the_base_is_run_once_for_all(base: Base) -> None:
 def test_one_that_diverges_leaves_the_others_alone(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     astray, well = begun(base, 2), begun(base, 0)
 
-    real = training.learning_rate
+    real = loop.learning_rate
     monkeypatch.setattr(
-        training,
+        loop,
         "learning_rate",
         lambda step, settings: math.inf if settings is astray.settings else real(step, settings),
     )
@@ -178,6 +178,6 @@ def test_long_answers_go_through_the_head_in_pieces(base: Base, monkeypatch: pyt
         return train(base, build(base, task, "prefix"), Lessons(ROWS, ROWS), task.prefix.training)
 
     whole = trained()
-    monkeypatch.setattr("components.losses.LABELS_AT_ONCE", 3)
+    monkeypatch.setattr("components.training.losses.LABELS_AT_ONCE", 3)
     pieces = trained()
     torch.testing.assert_close(pieces.table, whole.table, atol=1e-4, rtol=1e-4)

@@ -18,10 +18,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import identity
+from components.config.params import load
 from components.errors import SourceError, SourceUnavailable
-from components.params import load
-from components.sources import fetch, resolve
+from components.sources import identity
+from components.sources.byte_source import fetch, resolve
 
 ROWS = b"text\tlabel\nfine\tpositive\n"
 MORE = ROWS + b"dull\tnegative\n"
@@ -237,7 +237,7 @@ def test_an_object_that_is_not_there(bucket: Any, tmp_path: Path) -> None:
 
 def test_a_key_that_leads_out_is_refused(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # moto, like some gateways, tidies such keys when they are put; a listing may still name one.
-    monkeypatch.setattr("components.s3.objects", lambda client, source: [("movies/../../evil", "tag")])
+    monkeypatch.setattr("components.sources.s3.objects", lambda client, source: [("movies/../../evil", "tag")])
     with pytest.raises(SourceError, match="leads out of its folder"):
         fetch("s3://reviews/movies/", tmp_path / "out")
 
@@ -366,7 +366,7 @@ def test_a_file_of_a_web_site(site: Any, tmp_path: Path) -> None:
 
 
 def stage(root: Path, task: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "components.sources", task]
+    command = [sys.executable, "-m", "components.sources.byte_source", task]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 

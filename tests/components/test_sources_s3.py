@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from components.errors import SourceError, SourceUnavailable
-from components.sources import fetch, resolve
+from components.sources.byte_source import fetch, resolve
 
 ROWS = b"text\tlabel\nfine\tpositive\n" * 1000
 FILE, PREFIX = "s3://reviews/movies/a.tsv", "s3://reviews/movies/"

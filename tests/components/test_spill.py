@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from components.spill import MOST, PART, Spill, parts_for
+from components.io.spill import MOST, PART, Spill, parts_for
 
 
 def test_rows_come_back_by_ranges_of_their_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.spill.BUFFERED", 1000)  # written many times
+    monkeypatch.setattr("components.io.spill.BUFFERED", 1000)  # written many times
     keys = [f"{n * 40503 % 65536:04x}" for n in range(500)]
     with Spill(tmp_path / "room", parts=7) as spill:
         for n, key in enumerate(keys):

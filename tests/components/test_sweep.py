@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components import sweep as sweeping
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.data import Example, Examples
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import DataParams, GateRule, TaskParams
+from components.config.sweep_params import choices, leaves, placed
+from components.data.prepare import Example, Examples
 from components.errors import TrainingError
-from components.params import DataParams, GateRule, TaskParams
-from components.sweep import Trial, Tried, sweep, trials_of
-from components.sweep_params import choices, leaves, placed
+from components.training import sweep as sweeping
+from components.training.sweep import Trial, Tried, sweep, trials_of
 
 RATES = [0.0001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.3]
 LOOP = {"steps": 16, "batch_size": 4, "evaluate_every": 4, "learning_rate": 0.05, "patience": 99}
@@ -188,12 +188,12 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_end(
 def test_trials_that_diverge_are_told_and_lose(
     base: Base, examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components import training
+    from components.training import loop
 
-    real = training.learning_rate
+    real = loop.learning_rate
     astray = RATES[:-1]
     monkeypatch.setattr(
-        training,
+        loop,
         "learning_rate",
         lambda step, settings: math.inf if settings.learning_rate in astray else real(step, settings),
     )

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from components.config.params import DataParams
 from components.errors import DataError
-from components.params import DataParams
-from components.row import Row
-from components.table_cells import TableCells
-from components.table_dialect import find_dialect
-from components.table_rows import table_rows
+from components.rows.row import Row
+from components.rows.tables.table_cells import TableCells
+from components.rows.tables.table_dialect import find_dialect
+from components.rows.tables.table_rows import table_rows
 
 LABELS = ["bad", "good"]
 

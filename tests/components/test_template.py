@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from components.base.tokenizer import read_tokenizer
+from components.data.template import Template, ids_of, truncate, truncate_all
 from components.errors import BaseError, DataError
-from components.template import Template, ids_of, read_tokenizer, truncate, truncate_all
 
 SENTENCES = ["a fine film about a dull man", "a dull film, positively so", "positive negative neutral", "café 10%"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from components.data.template import Template, ids_of
 from components.errors import DataError
-from components.template import Template, ids_of
 from tests.components.test_template import byte_level_tokenizer
 
 CORPUS = [

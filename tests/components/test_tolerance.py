@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from components.evaluation import score
-from components.tolerance import tolerances
+from components.evaluation.metrics import score
+from components.evaluation.tolerance import tolerances
 
 
 def answers(rows: int, right: float, seed: int = 0) -> tuple[list[str], list[str]]:

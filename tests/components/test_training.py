@@ -14,19 +14,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.batches import STRETCH, TrainingRow, epoch_batches
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import DataParams, GateRule, PrefixParams, PromptParams, TaskParams, TrainingParams
 from components.errors import Diverged, TrainingError
-from components.fingerprint import RECIPE
-from components.kv_prefix import KVPrefix
-from components.learner import learning_rate
-from components.lessons import Lessons
-from components.losses import row_losses
-from components.methods import Method, build
-from components.methods.prompt import PromptTuning
-from components.params import DataParams, GateRule, PrefixParams, PromptParams, TaskParams, TrainingParams
-from components.training import Trained, train
+from components.prefix.kv_prefix import KVPrefix
+from components.prefix.methods import Method, build
+from components.prefix.methods.prompt import PromptTuning
+from components.provenance.fingerprint import RECIPE
+from components.training.batches import STRETCH, TrainingRow, epoch_batches
+from components.training.loop import Trained, train
+from components.training.losses import row_losses
+from components.training.trainer import learning_rate
+from components.training.training_data import Lessons
 
 SETTINGS = TrainingParams(steps=24, batch_size=4, learning_rate=0.3, evaluate_every=6, patience=9)
 # Even rows end in one token, odd ones in another; the first token tells which.

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from mlflow.utils import validation
 from ruamel.yaml import YAML
 
-from components.data_params import DataParams, f1_metrics
+from components.config.data_params import DataParams, f1_metrics
+from components.config.params import TaskParams, load
+from components.config.params_faults import yaml_word
 from components.errors import ParamsError
-from components.params import TaskParams, load
-from components.params_faults import yaml_word
 
 FILE = """\
 bases:

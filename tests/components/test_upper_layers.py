@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 import torch
 
-from components import attention, upper_layers
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.batches import TrainingRow
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import DataParams, GateRule, PrefixParams, TaskParams, TrainingParams
 from components.errors import ParamsError, TrainingError
-from components.fingerprint import fingerprint
-from components.kv_prefix import KVPrefix
-from components.lessons import Lessons
-from components.losses import row_losses
-from components.methods import build
-from components.params import DataParams, GateRule, PrefixParams, TaskParams, TrainingParams
-from components.training import Trained, train
-from components.upper_layers import UpperLayers
+from components.prefix.kv_prefix import KVPrefix
+from components.prefix.methods import build
+from components.provenance.fingerprint import fingerprint
+from components.training.batches import TrainingRow
+from components.training.loop import Trained, train
+from components.training.losses import row_losses
+from components.training.speedups import attention, upper_layers
+from components.training.speedups.upper_layers import UpperLayers
+from components.training.training_data import Lessons
 
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2, 22)) for n in range(16)]
 LESSONS = Lessons(ROWS, ROWS)

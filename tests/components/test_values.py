@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.config.values import ENCODE, answer_of, number_of, same_label, same_labels, text_of
 from components.errors import DataError
-from components.values import ENCODE, answer_of, number_of, same_label, same_labels, text_of
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", " ", math.nan, Decimal("NaN")])

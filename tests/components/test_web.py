@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from components import web
 from components.errors import SourceError, SourceUnavailable
+from components.sources import web
 
 
 def test_a_file_keeps_the_name_at_the_end_of_its_address(site: Any, tmp_path: Path) -> None:

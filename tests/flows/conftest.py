@@ -23,10 +23,10 @@ import yaml
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import Artifact, FlowRun
 
-    from components.report import Report
-    from flows.job import Outcome
+    from components.evaluation.report import Report
+    from flows.run.job import Outcome
+    from registry.mlflow.store import Store
     from registry.protocol import Version
-    from registry.store import Store
 
 ROOT = Path(__file__).parents[2]
 WORDS = {"neg": "dull", "pos": "funny"}
@@ -94,24 +94,24 @@ class Project:
     @property
     def store(self) -> Store:
         """One for all questions: what a store has downloaded goes with it."""
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         self._store = self._store or Store()
         return self._store
 
     def base_hash(self, task: str = "film") -> str:
-        from components import params
+        from components.config import params
 
         declared = params.load(self.root / "params.yaml")
         return declared.bases[declared.task(task).base].hash
 
     def promote(self, number: int | None = None, task: str = "film") -> Version:
-        from registry import lifecycle
+        from registry.releases import lifecycle
 
         return lifecycle.promote(self.store, task, number, reason="test", base_hash=self.base_hash(task)).version
 
     def rollback(self, task: str = "film") -> Version:
-        from registry import lifecycle
+        from registry.releases import lifecycle
 
         return lifecycle.rollback(self.store, task, reason="test", base_hash=self.base_hash(task)).version
 
@@ -122,7 +122,7 @@ class Project:
 
     def report(self, number: int, task: str = "film") -> Report:
         """The report that is stored with a version."""
-        from components.report import Report
+        from components.evaluation.report import Report
 
         stored = self.evidence(task, number, "report.json")
         return Report.model_validate_json(stored)
@@ -222,9 +222,9 @@ def on_server(planless_api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
 @pytest.fixture(scope="session")
 def _prepared_project(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Callable[..., Path]) -> Path:
     """A task of classification and one of generation, prepared, and an empty tracking store; each test gets a copy."""
-    from components.base_hash import hash_base
-    from flows import data_step
-    from registry.store import Store
+    from components.base.base_hash import hash_base
+    from flows.dvc import repro
+    from registry.mlflow.store import Store
 
     root = tmp_path_factory.mktemp("flow") / "project"
     shutil.copytree(ROOT / "components", root / "components", ignore=shutil.ignore_patterns("__pycache__"))
@@ -243,7 +243,7 @@ def _prepared_project(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder
         subprocess.run(["git", *command.split()], cwd=root, check=True)
     with pytest.MonkeyPatch.context() as patch:
         _own_dvc_folders(patch, tmp_path_factory.mktemp("dvc"))
-        data_step.prepare(root)
+        repro.prepare(root)
         Store(f"sqlite:///{root}/.preface/mlflow.db")
         _forget_store()
     return root
@@ -287,7 +287,7 @@ def open_project(_prepared_project: Path, prefect_server: None) -> OpenProject:
     """
     from prefect import Task
 
-    from flows import (
+    from flows.tasks import (
         compare_steps,
         evaluate_steps,
         import_steps,

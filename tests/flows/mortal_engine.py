@@ -38,7 +38,7 @@ def obey(order: dict[str, Any]) -> None:
     if "store" in order:
         kill_at_store(order["store"], order["edge"])
         return
-    from flows import step as steps
+    from flows.orchestration import step as steps
 
     plain = steps.step
 
@@ -64,7 +64,7 @@ def obey(order: dict[str, Any]) -> None:
 
 
 def kill_at_store(name: str, edge: str) -> None:
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     whole = getattr(Store, name)
 

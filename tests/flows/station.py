@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import places, service_list
+from flows.process import local_project, process_list
 
 SECONDS = 400  # a wait's end, for the slowest machine; what is there sooner is found sooner
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -33,7 +33,7 @@ class Station:
     def __init__(self, project: Any, port: int) -> None:
         self.project, self.api = project, f"http://127.0.0.1:{port}/api"
         self.root: Path = project.root
-        self.folder = self.root / places.STATION
+        self.folder = self.root / local_project.STATION
 
     def ask(self, path: str, body: object, method: str | None = None) -> Any:
         """Ask as Prefect's own clients do: a server whose database is busy answers 503, and is asked again."""
@@ -113,7 +113,7 @@ class Station:
 
     def preface(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a command in the project, as somebody types it."""
-        command = [sys.executable, "-m", "flows.cli", *arguments]
+        command = [sys.executable, "-m", "cli.main", *arguments]
         return subprocess.run(
             command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=timeout
         )
@@ -128,13 +128,13 @@ class Station:
 def keeping(project: Any, port: int, *options: str) -> Iterator[Station]:
     """Everything runs, and the deployments are there."""
     station = Station(project, port)
-    command = [sys.executable, "-m", "flows.cli", "schedule", "--port", str(port), *options]
+    command = [sys.executable, "-m", "cli.main", "schedule", "--port", str(port), *options]
     with (station.root / "said.log").open("wb") as out:
         process = subprocess.Popen(command, cwd=station.root, stdout=out, stderr=out, env=station.environment)
     try:
-        station.awaited(lambda: "Worker" in {name for name, _ in service_list.alive(station.folder)} or process.poll())
+        station.awaited(lambda: "Worker" in {name for name, _ in process_list.alive(station.folder)} or process.poll())
         assert process.poll() is None, station.said()
         yield station
     finally:
-        service_list.stop_all(station.folder)
+        process_list.stop_all(station.folder)
         process.wait()

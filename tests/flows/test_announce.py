@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from flows import announce
-from registry.lifecycle import Moved
+from flows.orchestration import events as announce
 from registry.protocol import Version
-from registry.releases import Action, Release
+from registry.release_log import Action, Release
+from registry.releases.lifecycle import Moved
 from tests.servers.listener import listening as serving
 
 ROOT = Path(__file__).parents[2]
@@ -323,7 +323,8 @@ def test_a_key_that_no_header_can_hold_is_a_warning(
 
 
 def test_importing_it_imports_neither_prefect_nor_mlflow(tmp_path: Path) -> None:
-    code = "import sys, flows.announce; print(*sorted({'prefect', 'mlflow', 'httpx', 'requests'} & set(sys.modules)))"
+    heavy = {"prefect", "mlflow", "httpx", "requests"}
+    code = f"import sys, flows.orchestration.events; print(*sorted({heavy} & set(sys.modules)))"
     environment = {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-B", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

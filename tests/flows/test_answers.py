@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.base_hash import hash_base
+from components.base.base_hash import hash_base
 from components.errors import ArtifactError, BaseError, NotFound
-from registry import artifact, registration
-from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from registry.releases import registration
 
 pytestmark = pytest.mark.flow
 LABELS = {"good": "positive", "bad": "negative"}
@@ -25,7 +26,7 @@ def registered(
     """One version of a task, in Staging, of a tiny base that is kept under another name than its manifest says."""
     import mlflow
 
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -55,7 +56,7 @@ def registered(
         created="2026-11-23T20:00:00+00:00",
     )
     table = np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)
-    artifact.write(tmp_path / "adapter", table, draft)
+    adapter_folder.write(tmp_path / "adapter", table, draft)
     (tmp_path / "gate.json").write_text('{"passed": true}')
     store = Store()
     run = store.start_run("reviews", "run", {}, {})
@@ -66,7 +67,7 @@ def registered(
 
 
 def test_a_row_for_each_text_with_the_share_of_its_label(registered: Path) -> None:
-    from flows.answers import ask
+    from cli.answers import ask
 
     version, rows = ask("reviews@staging", ["a gripping film", "a dull film"])
 
@@ -79,7 +80,7 @@ def test_a_row_for_each_text_with_the_share_of_its_label(registered: Path) -> No
 
 
 def test_without_its_base_it_does_not_answer(registered: Path, tiny_base_folder: Callable[..., Path]) -> None:
-    from flows.answers import ask
+    from cli.answers import ask
 
     shutil.rmtree(registered / "bases" / "renamed")
     shutil.copytree(tiny_base_folder("qwen"), registered / "bases" / "tiny")
@@ -89,8 +90,8 @@ def test_without_its_base_it_does_not_answer(registered: Path, tiny_base_folder:
 
 
 def test_a_whole_adapter_that_is_not_the_registered_one_does_not_answer(registered: Path) -> None:
-    from flows.answers import ask
-    from registry.store import Store
+    from cli.answers import ask
+    from registry.mlflow.store import Store
 
     Store().tag_version("reviews", 1, "preface.manifest_digest", "0" * 64)
 

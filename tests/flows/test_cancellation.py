@@ -11,8 +11,8 @@ from types import FrameType
 import pytest
 
 from components.errors import Stopped
-from flows import cancellation
-from flows.cancellation import Watch, undisturbed
+from flows.orchestration import cancellation
+from flows.orchestration.cancellation import Watch, undisturbed
 
 
 class Terminated(Exception):

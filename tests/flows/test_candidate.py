@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from components.base_hash import BaseHash
-from components.base_support import KVShape
+from components.base.base_hash import BaseHash
+from components.base.base_support import KVShape
+from components.base.machine import Machine
+from components.config.params import MethodName, TaskParams
 from components.errors import ArtifactError
-from components.evaluation import Scored
-from components.fingerprint import RECIPE, fingerprint
-from components.machine import Machine
-from components.params import MethodName, TaskParams
-from components.report import Report
-from flows.candidate import draft, git_commit, settings
-from flows.data_step import DataVersion
-from registry import artifact
-from registry.manifest import Draft
+from components.evaluation.metrics import Scored
+from components.evaluation.report import Report
+from components.provenance.fingerprint import RECIPE, fingerprint
+from flows.dvc.repro import DataVersion
+from flows.run.candidate import draft, git_commit, settings
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import Draft
 
 TASK: dict[str, Any] = {
     "base": "tiny",
@@ -39,7 +39,9 @@ TASK: dict[str, Any] = {
     "gate": [{"metric": "accuracy", "direction": "higher", "threshold": 0.8}],
 }  # fmt: skip
 SHAPE = KVShape(layers=2, kv_heads=3, head_size=16, hidden=32, context=512, heads=6)
-DATA = DataVersion("mood", "d" * 64, "e" * 32, {"cmd": "python -m components.data mood", "outs": [{"md5": "e" * 32}]})
+DATA = DataVersion(
+    "mood", "d" * 64, "e" * 32, {"cmd": "python -m components.data.prepare mood", "outs": [{"md5": "e" * 32}]}
+)
 MACHINE = Machine(processor="an abacus", device="cpu", dtype="float32", threads=2)
 BASE = BaseHash(weights="1" * 64, config="2" * 64, tokenizer="3" * 64)
 
@@ -55,8 +57,8 @@ def drafted(root: Path, method: MethodName = "prompt", **changes: Any) -> Draft:
 
 
 def read_again(folder: Path, said: Draft) -> TaskParams:
-    artifact.write(folder / "adapter", np.ones(said.tensor_shape, np.float32), said)
-    return settings(artifact.read(folder / "adapter").manifest)
+    adapter_folder.write(folder / "adapter", np.ones(said.tensor_shape, np.float32), said)
+    return settings(adapter_folder.read(folder / "adapter").manifest)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +145,9 @@ def test_what_it_was_trained_by_comes_back_from_the_folder(
 ) -> None:
     trained = TaskParams.model_validate(TASK | changes)
     said = drafted(tmp_path, method, **changes)
-    artifact.write(tmp_path / "adapter", np.ones(said.tensor_shape, np.float32), said)
+    adapter_folder.write(tmp_path / "adapter", np.ones(said.tensor_shape, np.float32), said)
 
-    found = settings(artifact.read(tmp_path / "adapter").manifest)
+    found = settings(adapter_folder.read(tmp_path / "adapter").manifest)
 
     assert fingerprint(found, method, BASE.value, "d" * 64) == fingerprint(trained, method, BASE.value, "d" * 64)
     assert found.settings(method) == trained.settings(method)
@@ -161,12 +163,12 @@ def test_what_it_was_trained_by_comes_back_from_the_folder(
 def test_settings_that_are_not_all_there_are_no_settings(tmp_path: Path, missing: str) -> None:
     said = drafted(tmp_path)
     params = {key: value for key, value in said.params.items() if key != missing}
-    artifact.write(
+    adapter_folder.write(
         tmp_path / "adapter", np.ones(said.tensor_shape, np.float32), said.model_copy(update={"params": params})
     )
 
     with pytest.raises(ArtifactError, match=f"does not say what it was trained by .*{missing}"):
-        settings(artifact.read(tmp_path / "adapter").manifest)
+        settings(adapter_folder.read(tmp_path / "adapter").manifest)
 
 
 @pytest.mark.parametrize("order", [["bad"], ["bad", "bad"], ["bad", "good", "good"], ["bad", 1], [], None, "bad"])

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from components.base_hash import BaseHash
-from flows import cli, places
+from cli import main
+from components.base.base_hash import BaseHash
+from flows.process import local_project
 
 BASE = BaseHash("1" * 64, "2" * 64, "3" * 64)
 PARAMS = f"""
@@ -37,7 +38,7 @@ tasks:
     gate: [{{metric: accuracy, direction: higher, threshold: 0.5}}]
 """
 Call = Callable[..., Result]
-COMMANDS = sorted(cli.preface.commands.items())
+COMMANDS = sorted(main.preface.commands.items())
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with two tasks, which is where the command is called; its settings end with the test."""
     (tmp_path / "params.yaml").write_text(PARAMS)
     monkeypatch.chdir(tmp_path)
-    for name, value in places.SWITCHES.items():
+    for name, value in local_project.SWITCHES.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/.preface/mlflow.db")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".preface" / "prefect"))
@@ -60,7 +61,7 @@ def call(project: Path) -> Call:
     @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def edge(arguments: tuple[str, ...]) -> None:
-        cli.main(list(arguments))
+        main.main(list(arguments))
 
     return lambda *arguments: CliRunner().invoke(edge, list(arguments))
 
@@ -153,8 +154,9 @@ class TestRegistry:
         """Version 1 and 2 passed their gates, 3 did not."""
         import mlflow
 
-        from registry import artifact, registration
-        from registry.store import Store
+        from registry.artifact import adapter_folder
+        from registry.mlflow.store import Store
+        from registry.releases import registration
 
         store = Store()
         for number, passed in ((1, True), (2, True), (3, False)):
@@ -163,7 +165,7 @@ class TestRegistry:
             report = project / "gate.json"
             check = {"rule": "accuracy >= 0.5", "passed": passed, "outcome": "", "reason": f"it is 0.{number}"}
             report.write_text(json.dumps({"passed": passed, "checks": [check], "champion": number - 1 or None}))
-            mark = {"preface.fingerprint": artifact.read(folder).manifest.fingerprint}
+            mark = {"preface.fingerprint": adapter_folder.read(folder).manifest.fingerprint}
             run = store.start_run("movie-sentiment", f"run-{number}", mark, {})
             store.log_dataset(run, "movie-sentiment", "0" * 32, "reviews.csv", "training")
             registration.register(store, folder, run, report, "0" * 32)
@@ -217,7 +219,7 @@ class TestRegistry:
         assert {link["BROKEN"] for link in record["chain"]} == {None}
 
     def test_a_broken_chain_is_shown_and_verify_finds_it(self, registered: Path, call: Call) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         assert call("promote", "movie-sentiment", "--version", "1", "--reason", "x").exit_code == 0
         whole = call("verify", "--all")
@@ -268,7 +270,7 @@ class TestRegistry:
             assert "OVERRIDDEN: its gate refused it" in looked.stdout
 
     def test_what_was_moved_by_hand_is_told_and_settled_on_request(self, registered: Path, call: Call) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         call("promote", "movie-sentiment", "--version", "1", "--reason", "the first")
         Store().set_stage("movie-sentiment", 2, "Production")
@@ -288,7 +290,7 @@ class TestRegistry:
         assert (row["production"], row["stage"], row["alias"]) == (2, "2", "2")
 
     def test_a_metric_that_was_edited_by_hand_is_left_out(self, registered: Path, call: Call) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         call("promote", "movie-sentiment", "--version", "1", "--reason", "the first")
         assert json.loads(call("status", "movie-sentiment", "--json").stdout)[0]["score"].startswith("accuracy 0.")
@@ -300,7 +302,7 @@ class TestRegistry:
         assert json.loads(told.stdout)[0]["score"] is None
 
     def test_a_task_that_left_params_yaml_is_settled(self, registered: Path, call: Call) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         call("promote", "movie-sentiment", "--version", "1", "--reason", "the first")
         Store().set_stage("movie-sentiment", 2, "Production")
@@ -316,7 +318,7 @@ class TestRegistry:
     def test_a_bad_night_is_shown_first_and_then_taken_back(self, registered: Path, call: Call) -> None:
         for number in ("1", "2"):
             call("promote", "movie-sentiment", "--version", number, "--reason", f"number {number}")
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         store = Store()
         store.tag_version("movie-sentiment.releases", 1, "preface.when", "2026-01-01T00:00:00+00:00")
@@ -337,7 +339,7 @@ class TestRegistry:
         self, registered: Path, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("registry.lifecycle.now", lambda: "2026-01-01T00:00:00+00:00")
+            patch.setattr("registry.releases.lifecycle.now", lambda: "2026-01-01T00:00:00+00:00")
             call("promote", "movie-sentiment", "--version", "1", "--reason", "number 1")
         call("promote", "movie-sentiment", "--version", "2", "--reason", "number 2")
 
@@ -366,8 +368,8 @@ class TestRegistry:
         for number in ("1", "2"):
             assert call("promote", "movie-sentiment", "--version", number, "--reason", "x").exit_code == 0
         code = (
-            "import sys; from flows import cli\n"
-            "try: cli.main(['rollback', 'movie-sentiment', '--reason', 'x'])\n"
+            "import sys; from cli import main\n"
+            "try: main.main(['rollback', 'movie-sentiment', '--reason', 'x'])\n"
             "except SystemExit as end: assert not end.code\n"
             "assert not {'torch', 'prefect', 'transformers'} & set(sys.modules)\n"
         )
@@ -395,13 +397,13 @@ class TestRetrain:
     def ended(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         """Let the run end so: ``ended("GateRefused")``."""
         Path(os.environ["PREFECT_HOME"]).mkdir(parents=True)  # this test imports Prefect before the command does
-        from flows.job import Outcome
+        from flows.run.job import Outcome
 
         store = SimpleNamespace(version=lambda task, number: number)
         import flows.retrain  # noqa: F401 - whoever imports it first must not find the store below
 
-        monkeypatch.setattr("registry.store.Store", lambda: store)
-        monkeypatch.setattr("flows.evidence.scores", lambda store, version: [{"contestant": "candidate"}])
+        monkeypatch.setattr("registry.mlflow.store.Store", lambda: store)
+        monkeypatch.setattr("flows.pages.evidence.scores", lambda store, version: [{"contestant": "candidate"}])
 
         def end(result: str) -> None:
             outcome = Outcome(task="movie-sentiment", method="prompt", result=result, version=4, message="so it ended")
@@ -444,8 +446,8 @@ def test_a_store_that_is_down_is_one_line(call: Call, project: Path, monkeypatch
 
 
 def _write_adapter(folder: Path, number: int) -> None:
-    from registry import artifact
-    from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
+    from registry.artifact import adapter_folder
+    from registry.artifact.manifest import BasePin, CodePin, DataPin, Draft, Shape
 
     draft = Draft(
         task="movie-sentiment",
@@ -469,12 +471,12 @@ def _write_adapter(folder: Path, number: int) -> None:
         machine=None,
         created="2026-11-23T20:00:00+00:00",
     )
-    artifact.write(folder, np.full((2, 4), number, dtype=np.float32), draft)
+    adapter_folder.write(folder, np.full((2, 4), number, dtype=np.float32), draft)
 
 
 def test_an_interrupt_while_it_starts_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise KeyboardInterrupt")  # as if the key were hit just then
-    code = "from flows.start import main; main()"
+    code = "from cli.start import main; main()"
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
 

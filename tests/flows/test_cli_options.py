@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from flows import cli_options
+from cli import options
 
 NOW = datetime(2026, 11, 26, 4, 30, tzinfo=UTC)
 
@@ -21,11 +21,11 @@ def at_half_past_four(monkeypatch: pytest.MonkeyPatch) -> None:
         def now(cls, tz: Any = None) -> Any:
             return NOW.astimezone()
 
-    monkeypatch.setattr(cli_options, "datetime", Clock)
+    monkeypatch.setattr(options, "datetime", Clock)
 
 
 def moment(text: str) -> datetime:
-    return cli_options.Moment().convert(text, None, None)
+    return options.Moment().convert(text, None, None)
 
 
 def test_an_hour_is_today_s_if_it_is_past_and_last_night_s_if_not() -> None:
@@ -47,7 +47,7 @@ def test_what_is_to_come_or_is_no_time_is_refused(text: str) -> None:
 @pytest.mark.parametrize("secret", ["hf_" + "a" * 30, "password=planted", "https://me:planted@host"])
 def test_a_reason_is_kept_without_what_may_be_a_secret(secret: str) -> None:
     @click.command()
-    @cli_options.reason_option
+    @options.reason_option
     def move(reason: str) -> None:
         click.echo(reason)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from components import comparison
 from components.errors import NotFound, Stopped, UnsupportedBase
-from flows import cancellation, comparing
+from components.evaluation import arms
+from flows import compare_methods
+from flows.orchestration import cancellation
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -17,7 +18,7 @@ ARMS = ["hard_prompt", "prefix", "lora"]
 
 
 def test_arms_are_set_beside_each_other(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = comparing.run(project.root, "film", ARMS)
+    shown = compare_methods.run(project.root, "film", ARMS)
 
     assert [row["arm"] for row in shown.rows] == ARMS
     assert [row["base weights"] for row in shown.rows] == ["unchanged"] * 3
@@ -38,9 +39,9 @@ def test_arms_are_set_beside_each_other(project: Project, monkeypatch: pytest.Mo
         project.store.versions("film")
 
     # What is known is not trained again.
-    monkeypatch.setattr(comparison, "trained", lambda *_: pytest.fail("it trained"))
-    monkeypatch.setattr(comparison, "untrained", lambda *_: pytest.fail("it asked"))
-    assert comparing.run(project.root, "film", ["prefix", "lora"]).rows == shown.rows[1:]
+    monkeypatch.setattr(arms, "trained", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(arms, "untrained", lambda *_: pytest.fail("it asked"))
+    assert compare_methods.run(project.root, "film", ["prefix", "lora"]).rows == shown.rows[1:]
 
 
 def test_an_arm_that_the_base_cannot_have_leaves_the_others_theirs(
@@ -52,17 +53,17 @@ def test_an_arm_that_the_base_cannot_have_leaves_the_others_theirs(
     def none(*_: Any) -> None:
         raise UnsupportedBase("it has no such module")
 
-    monkeypatch.setattr(comparison, "change", none)
+    monkeypatch.setattr(arms, "change", none)
 
     for _ in range(2):
-        lora, upper = comparing.run(project.root, "film", ["upper_prefix", "lora"]).rows[::-1]
+        lora, upper = compare_methods.run(project.root, "film", ["upper_prefix", "lora"]).rows[::-1]
         assert (lora["arm"], lora["choice"]) == ("lora", "it has no such module")
         assert upper["arm"] == "upper_prefix"
         assert upper["training"] != "-"
 
 
 def test_a_comparison_that_was_stopped_goes_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = comparison.trained, []
+    real, calls = arms.trained, []
 
     def stopped(bare: Any, folder: Any, name: str, *rest: Any, **more: Any) -> Any:
         calls.append(name)
@@ -70,11 +71,14 @@ def test_a_comparison_that_was_stopped_goes_on(project: Project, monkeypatch: py
             raise RuntimeError("the plug was pulled")
         return real(bare, folder, name, *rest, **more)
 
-    monkeypatch.setattr(comparison, "trained", stopped)
+    monkeypatch.setattr(arms, "trained", stopped)
     with pytest.raises(RuntimeError, match="plug"):
-        comparing.run(project.root, "film", ["prompt", "ia3"])
+        compare_methods.run(project.root, "film", ["prompt", "ia3"])
 
-    assert [row["arm"] for row in comparing.run(project.root, "film", ["prompt", "ia3"]).rows] == ["prompt", "ia3"]
+    assert [row["arm"] for row in compare_methods.run(project.root, "film", ["prompt", "ia3"]).rows] == [
+        "prompt",
+        "ia3",
+    ]
     assert calls == ["prompt", "ia3", "ia3"]
     [run] = project.mlflow_runs()
     assert run.info.status == "FINISHED"
@@ -92,16 +96,16 @@ def test_cancelled_on_prefect_s_page_it_stops_amid_an_arm(
     for key, value in {"steps": 50_000, "patience": 1000}.items():
         project.change(f"tasks.film.prefix.training.{key}", value)
     monkeypatch.setattr(cancellation, "SECONDS_BETWEEN", 0.1)
-    real = comparison.train
+    real = arms.train
 
     def cancelled(*given: Any, **more: Any) -> Any:
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(flow_run.id, Cancelling(), force=True)
         return real(*given, **more)
 
-    monkeypatch.setattr(comparison, "train", cancelled)
+    monkeypatch.setattr(arms, "train", cancelled)
     with pytest.raises(Stopped, match=r"cancelled at step \d+"):
-        comparing.run(project.root, "film", ["prefix", "lora"])
+        compare_methods.run(project.root, "film", ["prefix", "lora"])
 
     with get_client(sync_client=True) as client:
         [run] = client.read_flow_runs(limit=1)
@@ -111,5 +115,5 @@ def test_cancelled_on_prefect_s_page_it_stops_amid_an_arm(
 
 def test_an_arm_that_there_is_not_is_told_at_once(project: Project) -> None:
     with pytest.raises(NotFound, match="film has no arm 'lorra', did you mean 'lora'"):
-        comparing.run(project.root, "film", ["lorra"])
+        compare_methods.run(project.root, "film", ["lorra"])
     assert project.mlflow_runs() == []

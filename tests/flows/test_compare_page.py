@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from components.comparison import Compared, Failed
-from components.evaluation import score
-from components.params import TaskParams
-from flows import compare_page
+from components.config.params import TaskParams
+from components.evaluation.arms import Compared, Failed
+from components.evaluation.metrics import score
+from flows.pages import compare_page
 
 
 def arm(name: str, **own: Any) -> Compared:

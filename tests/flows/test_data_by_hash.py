@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from components.data import read_examples
+from components.data.prepare import read_examples
 from components.errors import DataError
-from flows import data_by_hash, data_step
+from flows.dvc import by_hash, repro
 
 pytestmark = pytest.mark.flow
 CACHE, REMOTE = ".dvc/cache", ".preface/dvc-remote"
@@ -27,7 +27,7 @@ def root(prepared_folder: Path) -> Path:
 @pytest.fixture
 def lock(root: Path) -> dict[str, Any]:
     """As a manifest keeps it; the workspace's own is gone."""
-    entry = data_step.lock_entry(root, "film")
+    entry = repro.lock_entry(root, "film")
     (root / "dvc.lock").unlink()
     return entry
 
@@ -39,7 +39,7 @@ def dvc(root: Path, *arguments: str) -> None:
 def restored(root: Path, lock: dict[str, Any], task: str = "film") -> str:
     """The content hash of what came back."""
     to = root / ".preface" / "restored" / task
-    data_by_hash.restore(root, task, lock, to)
+    by_hash.restore(root, task, lock, to)
     return read_examples(to).content_hash
 
 
@@ -74,7 +74,7 @@ def test_the_cache_is_enough_though_the_remote_is_down_and_the_workspace_stays_a
 
 def test_the_remote_is_enough_and_each_remote_is_asked(root: Path, lock: dict[str, Any]) -> None:
     expected = read_examples(root / "data/prepared/film").content_hash
-    data_by_hash.push(root, "film", lock)
+    by_hash.push(root, "film", lock)
     (root / "empty").mkdir()
     dvc(root, "remote", "add", "--default", "empty", "empty")  # a relative path is relative to where it is written
     shutil.rmtree(root / CACHE)
@@ -102,7 +102,7 @@ def test_what_is_nowhere_is_named_with_every_place(root: Path, lock: dict[str, A
 @pytest.mark.parametrize("entry", [{}, {"prepare@film": {}}, {"prepare@film": {"outs": []}}, {"prepare@film": None}])
 def test_a_lock_entry_without_rows_is_said_to_be_one(root: Path, entry: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="the lock entry of film names no prepared rows"):
-        data_by_hash.restore(root, "film", entry, root / ".preface" / "film")
+        by_hash.restore(root, "film", entry, root / ".preface" / "film")
 
 
 @pytest.mark.parametrize("which", [0, -1])
@@ -111,17 +111,17 @@ def test_a_push_of_rows_that_the_cache_has_not_whole_is_a_failure(root: Path, lo
     (root / CACHE / objects(root, lock)[which]).unlink()
 
     with pytest.raises(DataError, match=r"lacks files of the prepared rows of film \([0-9a-f]{32}\.dir\)"):
-        data_by_hash.push(root, "film", lock)
+        by_hash.push(root, "film", lock)
 
 
 def test_a_push_puts_all_of_it_into_the_default_remote_and_a_second_one_changes_nothing(
     root: Path, lock: dict[str, Any]
 ) -> None:
-    data_by_hash.push(root, "film", lock)
+    by_hash.push(root, "film", lock)
     pushed = {path: path.stat().st_mtime_ns for path in (root / REMOTE).rglob("*") if path.is_file()}
     assert {str(path.relative_to(root / REMOTE)) for path in pushed} == set(objects(root, lock))
 
-    data_by_hash.push(root, "film", lock)
+    by_hash.push(root, "film", lock)
     assert {path: path.stat().st_mtime_ns for path in (root / REMOTE).rglob("*") if path.is_file()} == pushed
 
 
@@ -134,13 +134,13 @@ def test_where_no_remote_is_the_default_a_push_says_how_to_add_one(
         dvc(root, "remote", "add", name, str(root / name))
 
     with pytest.raises(DataError, match="no default remote here; add one with `dvc remote add --default"):
-        data_by_hash.push(root, "film", lock)
+        by_hash.push(root, "film", lock)
 
 
 def test_a_remote_may_have_any_name_and_settings_with_quotes_and_commas(root: Path, lock: dict[str, Any]) -> None:
     dvc(root, "remote", "add", "--default", "a.b", str(root / 'it"s, a # place'))
     dvc(root, "config", "cache.type", "hardlink,copy")
-    data_by_hash.push(root, "film", lock)
+    by_hash.push(root, "film", lock)
     assert all((root / 'it"s, a # place' / name).is_file() for name in objects(root, lock))
     shutil.rmtree(root / CACHE)
     assert restored(root, lock)
@@ -149,13 +149,13 @@ def test_a_remote_may_have_any_name_and_settings_with_quotes_and_commas(root: Pa
 def test_a_password_in_an_address_is_not_shown(
     root: Path, lock: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = data_by_hash.dvc
+    whole = by_hash.dvc
 
     def planted(folder: Path, arguments: list[str]) -> list[str]:
         found = whole(folder, arguments)
         return [*found, "remote.far.url=ssh://me:secret@127.0.0.1:9/dvc"] if "--list" in arguments else found
 
-    monkeypatch.setattr(data_by_hash, "dvc", planted)
+    monkeypatch.setattr(by_hash, "dvc", planted)
     shutil.rmtree(root / CACHE)
     with pytest.raises(DataError, match="ssh://127") as caught:
         restored(root, lock)
@@ -163,15 +163,15 @@ def test_a_password_in_an_address_is_not_shown(
 
 
 def test_a_run_s_rows_are_its_own_and_those_of_another_day_are_replaced(root: Path) -> None:
-    then = data_step.prepare(root, ["film"])["film"]
+    then = repro.prepare(root, ["film"])["film"]
     to = root / ".preface" / "runs" / "mine" / "rows"
-    data_by_hash.place(root, "film", then, to)
+    by_hash.place(root, "film", then, to)
     with (root / "film.csv").open("a", encoding="utf-8") as file:
         file.write("text 900 dull,neg\n")
-    today = data_step.prepare(root, ["film"])["film"]
+    today = repro.prepare(root, ["film"])["film"]
     assert read_examples(to).content_hash == then.content_hash != today.content_hash
 
-    data_by_hash.place(root, "film", today, to)
+    by_hash.place(root, "film", today, to)
     assert read_examples(to).content_hash == today.content_hash
-    data_by_hash.place(root, "film", then, to)  # the workspace has moved on: out of the cache
+    by_hash.place(root, "film", then, to)  # the workspace has moved on: out of the cache
     assert read_examples(to).content_hash == then.content_hash

@@ -17,16 +17,16 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from components import identity
-from components.base_hash import hash_base
-from components.data import read_examples, read_report
+from components.base.base_hash import hash_base
+from components.config.params import load
+from components.data.prepare import read_examples, read_report
 from components.errors import DataError, ParamsError, PrefaceError, SetupError, SourceError, SourceUnavailable
-from components.params import load
 from components.redaction import redact
-from flows import data_step
+from components.sources import identity
+from flows.dvc import repro
 
 ROOT = Path(__file__).parents[2]
-MODULES = {"base": "base_model", "fetch": "sources", "prepare": "data"}
+MODULES = {"base": "base.base_model", "fetch": "sources.byte_source", "prepare": "data.prepare"}
 ROWS = b"text,target\n" + b"".join(b"text number %d,%s\n" % (n, (b"neg", b"pos")[n % 2]) for n in range(60))
 
 
@@ -153,7 +153,7 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder: Callab
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     with pytest.MonkeyPatch.context() as patch:
         _own_dvc_folders(patch, tmp_path_factory.mktemp("dvc"))
-        data_step.prepare(root)
+        repro.prepare(root)
     return root
 
 
@@ -185,10 +185,10 @@ def change(root: Path, path: str, value: object) -> None:
     write_params(root, params)
 
 
-def prepare(root: Path, *tasks: str) -> tuple[dict[str, data_step.DataVersion], set[str]]:
+def prepare(root: Path, *tasks: str) -> tuple[dict[str, repro.DataVersion], set[str]]:
     """The versions, and the stages that ran."""
     lines: list[str] = []
-    versions = data_step.prepare(root, tasks or None, lines.append)
+    versions = repro.prepare(root, tasks or None, lines.append)
     return versions, {line.split("'")[1] for line in lines if line.startswith("Running stage")}
 
 
@@ -205,7 +205,7 @@ def test_a_second_preparation_does_nothing(project: Path) -> None:
     for task, version in versions.items():
         assert version.content_hash == read_examples(project / "data/prepared" / task).content_hash
         assert version.dvc_md5.endswith(".dir")
-        assert version.lock_entry == data_step.lock_entry(project, task)
+        assert version.lock_entry == repro.lock_entry(project, task)
         assert set(version.lock_entry) == {f"fetch@{task}", f"prepare@{task}"}
 
 
@@ -256,7 +256,7 @@ def test_changing_keys_of_one_task_reruns_that_task_alone(
 
 @pytest.mark.flow
 def test_changed_code_reruns_the_stages_that_run_it(project: Path) -> None:
-    with (project / "components/examples.py").open("a", encoding="utf-8") as file:
+    with (project / "components/data/examples.py").open("a", encoding="utf-8") as file:
         file.write("# Another version.\n")
     _, ran = prepare(project, "news")
     assert ran == {"prepare@news"}
@@ -266,15 +266,15 @@ def test_changed_code_reruns_the_stages_that_run_it(project: Path) -> None:
 def test_a_lock_behind_its_code_parameters_or_sources_is_found(project: Path) -> None:
     assert stale_entries(project) == []
     change(project, "tasks.film.data.max_tokens", 8)
-    with (project / "components/rows.py").open("a", encoding="utf-8") as file:
+    with (project / "components/rows/reader.py").open("a", encoding="utf-8") as file:
         file.write("\n")
     news = project / "data/sources/news.json"
     said = json.loads(news.read_text(encoding="utf-8"))
     news.write_text(json.dumps(said | {"identity": {"sha256": "0" * 64}}), encoding="utf-8")
     assert stale_entries(project) == [
         "fetch@news: another identity in data/sources/news.json",
-        "prepare@film: another components/rows.py",
-        "prepare@news: another components/rows.py",
+        "prepare@film: another components/rows/reader.py",
+        "prepare@news: another components/rows/reader.py",
         "data/sources/film.json: other than params.yaml",
     ]
 
@@ -314,7 +314,7 @@ def test_a_refusal_is_told_as_the_stage_said_it_and_leaves_no_data(project: Path
 
 @pytest.mark.flow
 def test_a_stage_that_crashes_is_told_in_one_line(project: Path) -> None:
-    (project / "components/data.py").write_text("raise KeyError('planted')\n", encoding="utf-8")
+    (project / "components/data/prepare.py").write_text("raise KeyError('planted')\n", encoding="utf-8")
     with pytest.raises(
         PrefaceError, match=r"^the stage prepare@film crashed: KeyError: 'planted'; report it with the file \S+$"
     ) as raised:
@@ -338,18 +338,18 @@ def test_of_many_tasks_each_has_its_own_fault_out_of_one_preparation(
     tasks["unlike"] = film | {"base": "altered"}
     write_params(project, params)
     started: list[str] = []
-    real = data_step._run
+    real = repro._run
 
     def counted(root: Path, arguments: Any, say: Any) -> Any:
         started.append(arguments[0])
         return real(root, arguments, say)
 
-    monkeypatch.setattr(data_step, "_run", counted)
-    found = data_step.prepare_each(project, list(tasks))
+    monkeypatch.setattr(repro, "_run", counted)
+    found = repro.prepare_each(project, list(tasks))
 
     assert list(found) == list(tasks)
-    assert isinstance(found["film"], data_step.DataVersion)
-    assert isinstance(found["news"], data_step.DataVersion)
+    assert isinstance(found["film"], repro.DataVersion)
+    assert isinstance(found["news"], repro.DataVersion)
     assert "nowhere.csv" in str(found["lost"])
     assert "label 'good' is none of" in str(found["wrong"])
     assert str(found["wrong"]).startswith("wrong: ")
@@ -360,18 +360,18 @@ def test_of_many_tasks_each_has_its_own_fault_out_of_one_preparation(
 SAID_BY_DVC = """\
 Stage 'base@tiny' didn't change, skipping
 Running stage 'fetch@bad1':
-> python -m components.sources bad1
+> python -m components.sources.byte_source bad1
 SourceError: bad1: nowhere.csv is not there
-WARNING: failed to run: python -m components.sources bad1, exited with 1
+WARNING: failed to run: python -m components.sources.byte_source bad1, exited with 1
 Running stage 'fetch@bad2':
-> python -m components.sources bad2
+> python -m components.sources.byte_source bad2
 Updating lock file 'dvc.lock'
 Running stage 'prepare@bad2':
-> python -m components.data bad2
+> python -m components.data.prepare bad2
 DataError: bad2: nothing is left for train; add rows
-WARNING: failed to run: python -m components.data bad2, exited with 1
+WARNING: failed to run: python -m components.data.prepare bad2, exited with 1
 Running stage 'prepare@good':
-> python -m components.data good
+> python -m components.data.prepare good
 Updating lock file 'dvc.lock'
 ERROR: failed to reproduce stages: 'fetch@bad1' and 'prepare@bad2'
 """
@@ -380,7 +380,7 @@ ERROR: failed to reproduce stages: 'fetch@bad1' and 'prepare@bad2'
 def test_each_task_s_fault_is_read_off_what_dvc_said_of_all(tmp_path: Path) -> None:
     tasks: Any = {name: SimpleNamespace(base="tiny") for name in ("bad1", "bad2", "good")}
 
-    found = data_step._faults(tmp_path, SAID_BY_DVC.splitlines(), tasks)
+    found = repro._faults(tmp_path, SAID_BY_DVC.splitlines(), tasks)
 
     assert {task: (type(fault), str(fault)) for task, fault in found.items()} == {
         "bad1": (SourceError, "bad1: nowhere.csv is not there"),
@@ -396,7 +396,7 @@ def test_a_base_that_fails_fails_every_task_on_it(tmp_path: Path) -> None:
     ]
     tasks: Any = {"film": SimpleNamespace(base="tiny"), "news": SimpleNamespace(base="other")}
 
-    assert {task: str(fault) for task, fault in data_step._faults(tmp_path, lines, tasks).items()} == {
+    assert {task: str(fault) for task, fault in repro._faults(tmp_path, lines, tasks).items()} == {
         "film": "base tiny is not as pinned"
     }
 
@@ -405,7 +405,7 @@ def test_where_dvc_itself_fails_every_task_has_its_words(tmp_path: Path) -> None
     lines = ["ERROR: Lock file 'dvc.lock' is corrupted"]
     tasks: Any = {"film": SimpleNamespace(base="tiny"), "news": SimpleNamespace(base="tiny")}
 
-    found = data_step._faults(tmp_path, lines, tasks)
+    found = repro._faults(tmp_path, lines, tasks)
 
     assert {task: str(fault) for task, fault in found.items()} == dict.fromkeys(
         tasks,
@@ -448,7 +448,7 @@ def test_a_corrupted_cache_object_is_checked_out_by_dvc_and_refused_by_us(projec
 @pytest.mark.flow
 def test_push_copies_raw_and_prepared_data_to_the_remote(project: Path) -> None:
     version = prepare(project, "film")[0]["film"]
-    data_step.push(project, ["film"])
+    repro.push(project, ["film"])
     remote = project / ".preface/dvc-remote/files/md5"
     for stage in version.lock_entry.values():
         digest = stage["outs"][0]["md5"]
@@ -463,23 +463,23 @@ def test_a_push_of_what_the_cache_has_not_whole_is_a_failure(project: Path) -> N
     (project / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
 
     with pytest.raises(DataError, match="cache lacks files of the raw or prepared data of film"):
-        data_step.push(project, ["film"])
+        repro.push(project, ["film"])
 
 
 def test_one_preparation_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(tmp_path, {"bases": {}, "tasks": {}})
     (tmp_path / ".preface").mkdir()
-    monkeypatch.setattr(data_step, "WAIT", 0.01)
+    monkeypatch.setattr(repro, "WAIT", 0.01)
     with FileLock(tmp_path / ".preface/prepare.lock"), pytest.raises(SetupError, match="held by another preparation"):
-        data_step.prepare(tmp_path)
+        repro.prepare(tmp_path)
 
 
 def test_a_task_that_was_never_prepared_has_no_entry(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dvc\.lock has no complete entry of 'film' .*run `preface prepare film`"):
-        data_step.lock_entry(tmp_path, "film")
+        repro.lock_entry(tmp_path, "film")
     (tmp_path / "dvc.lock").write_text("stages: {fetch@film: {}}", encoding="utf-8")
     with pytest.raises(DataError, match="no complete entry of 'film'"):
-        data_step.lock_entry(tmp_path, "film")
+        repro.lock_entry(tmp_path, "film")
 
 
 # --- nobody's file is lost --------------------------------------------------------------------------------------------
@@ -536,7 +536,7 @@ def test_a_repro_by_hand_deletes_no_source_either(project: Path, key: str, sourc
     mine = project / source if source.endswith(".csv") else project / source / "mine.txt"
     mine.write_bytes(b"only copy")
     with pytest.raises(SourceError, match=rf"^{key} lies in"):
-        data_step.dvc(project, ["repro", "--force", "--single-item", stage])
+        repro.dvc(project, ["repro", "--force", "--single-item", stage])
     assert mine.read_bytes() == b"only copy"
 
 
@@ -568,9 +568,9 @@ def test_a_preparation_writes_and_deletes_in_our_folders_alone(project: Path) ->
 @pytest.mark.flow
 def test_of_many_tasks_the_one_whose_source_lies_in_ours_keeps_no_other_from_its_data(project: Path) -> None:
     change(project, "tasks.film.data.source", "data/raw/film/film.csv")
-    found = data_step.prepare_each(project, ["film", "news"])
+    found = repro.prepare_each(project, ["film", "news"])
     assert isinstance(found["film"], SourceError)
-    assert isinstance(found["news"], data_step.DataVersion)
+    assert isinstance(found["news"], repro.DataVersion)
 
 
 # --- no secret is written, and no new signature is a change -----------------------------------------------------------
@@ -581,7 +581,7 @@ def test_a_presigned_address_leaves_no_secret_and_runs_nothing_when_signed_anew(
     address = site.put("/film.csv", ROWS, headers={"ETag": '"1"'}, head=False)
     change(project, "tasks.film.data.source", f"{address}?X-Amz-Expires=60&X-Amz-Signature=planted-one")
     lines: list[str] = []
-    versions = data_step.prepare(project, ["film"], lines.append)
+    versions = repro.prepare(project, ["film"], lines.append)
     assert "Running stage 'fetch@film':" in lines
     change(project, "tasks.film.data.source", f"{address}?X-Amz-Expires=99&X-Amz-Signature=planted-two")
     assert prepare(project, "film")[1] == set()
@@ -600,7 +600,9 @@ def test_a_presigned_address_leaves_no_secret_and_runs_nothing_when_signed_anew(
 @pytest.mark.flow
 def test_a_stage_that_says_a_secret_is_not_repeated(project: Path) -> None:
     said = "raise OSError('GET http://bob:planted-pw@host/rows.csv?sig=planted-sig failed')"
-    (project / "components/data.py").write_text(f"print('http://bob:planted-pw@host')\n{said}\n", encoding="utf-8")
+    (project / "components/data/prepare.py").write_text(
+        f"print('http://bob:planted-pw@host')\n{said}\n", encoding="utf-8"
+    )
     with pytest.raises(PrefaceError, match="the stage prepare@film crashed") as raised:
         prepare(project, "film")
     assert "planted" not in str(raised.value)
@@ -616,7 +618,7 @@ def test_an_address_that_dvc_cannot_read_is_told_before_dvc_is_called(
 ) -> None:
     root = project_of_one(f"{{source: {address}, format: csv, labels: [neg, pos]}}")
     with pytest.raises(ParamsError, match=rf'line 4: .*in quotes: write "{address}"'):
-        data_step.prepare(root)
+        repro.prepare(root)
     assert not (root / "data").exists()
 
 
@@ -624,13 +626,13 @@ def test_an_address_that_dvc_cannot_read_is_told_before_dvc_is_called(
 def test_a_name_that_dvc_reads_as_a_number_is_told(project_of_one: Callable[..., Path], name: str) -> None:
     root = project_of_one("{source: rows.csv, format: csv, labels: [neg, pos]}", name)
     with pytest.raises(ParamsError, match=r"DVC reads the name .* otherwise; write it in quotes"):
-        data_step.prepare(root)
+        repro.prepare(root)
 
 
 def test_a_date_that_there_is_not_is_told(project_of_one: Callable[..., Path]) -> None:
     root = project_of_one("{source: rows.csv, format: csv, labels: [2026-13-01, pos]}")
     with pytest.raises(ParamsError, match=r"cannot be read by DVC: month must be in 1..12; put .* in quotes"):
-        data_step.prepare(root)
+        repro.prepare(root)
 
 
 @pytest.fixture
@@ -658,7 +660,7 @@ def project_of_one(tmp_path: Path) -> Callable[..., Path]:
     ],
 )
 def test_a_fault_of_the_machine_comes_with_what_to_do(tmp_path: Path, said: str, remedy: str) -> None:
-    fault = data_step._fault(tmp_path, [said, "Having any troubles? Hit us up at https://dvc.org/support"], "repro")
+    fault = repro._fault(tmp_path, [said, "Having any troubles? Hit us up at https://dvc.org/support"], "repro")
 
     assert isinstance(fault, SetupError)
     assert said in str(fault)

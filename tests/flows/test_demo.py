@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from cli import demo
+from components.data.examples import Example
 from components.errors import NothingToRollBackTo, PrefaceError, PromotionRefused, StoreUnavailable
-from components.examples import Example
-from flows import demo
-from flows.job import Outcome
-from registry.lifecycle import Moved
+from flows.run.job import Outcome
 from registry.protocol import Version
-from registry.releases import Release
+from registry.release_log import Release
+from registry.releases.lifecycle import Moved
 
 TEST_ROWS = [Example("1", "long " * 100, "negative"), Example("2", 'a "short" one', "positive")]
 Play = Callable[..., None]
@@ -61,9 +61,9 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 
     def run(commands: Commands, fresh: bool = True) -> None:
         store = SimpleNamespace(releases=lambda task: [] if fresh else ["an entry"])
-        monkeypatch.setitem(sys.modules, "registry.store", SimpleNamespace(Store=lambda: store))  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "registry.mlflow.store", SimpleNamespace(Store=lambda: store))  # type: ignore[arg-type]
         examples = SimpleNamespace(of={"test": TEST_ROWS}.__getitem__)
-        monkeypatch.setattr("components.data.read_examples", lambda folder: examples)
+        monkeypatch.setattr("components.data.prepare.read_examples", lambda folder: examples)
         demo.play(tmp_path, ["reviews"], commands)
 
     return run

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from croniter import croniter
 
-from components import params
-from components.params import Params
-from flows import deployments
-from flows.deployments import described
+from components.config import params
+from components.config.params import Params
+from flows.orchestration import deployments
+from flows.orchestration.deployments import described
 
 ROOT = Path(__file__).parents[2]
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -72,7 +72,7 @@ def synced(declared: Params, pool: str) -> dict[str, str]:
 
 
 def there(pool: str) -> dict[str, Any]:
-    from flows.prefect_server import asking
+    from flows.orchestration.prefect_api import asking
 
     with asking() as client:
         return {each.name: each for each in deployments.ours(client) if each.work_pool_name == pool}
@@ -111,7 +111,7 @@ def test_the_server_has_what_is_declared_and_nothing_that_was(on_server: str) ->
 
 @pytest.mark.flow
 def test_the_pool_names_no_folder_and_no_python_of_this_machine(on_server: str) -> None:
-    from flows.prefect_server import asking
+    from flows.orchestration.prefect_api import asking
 
     synced(declared(), "anywhere")
     with asking() as client:
@@ -125,7 +125,7 @@ def test_the_pool_names_no_folder_and_no_python_of_this_machine(on_server: str) 
 
 @pytest.mark.flow
 def test_a_deployment_whose_trigger_was_cut_off_is_registered_again(on_server: str) -> None:
-    from flows.prefect_server import asking
+    from flows.orchestration.prefect_api import asking
 
     said = declared(one={"interval": "1h"})
     synced(said, "cut")
@@ -236,7 +236,7 @@ def plan(api: str, deployment: Any) -> set[datetime]:
     """What Prefect's own scheduler plans for the month."""
     from prefect.client.schemas.objects import StateType
 
-    from flows.prefect_server import asking, runs_of
+    from flows.orchestration.prefect_api import asking, runs_of
 
     with asking() as client:
         body = {

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from components.base_hash import hash_base
-from flows import doctor, places
-from flows.cli import preface
-from flows.lock import TESTS_ALONE
+from cli import doctor
+from cli.lock import TESTS_ALONE
+from cli.main import preface
+from components.base.base_hash import hash_base
+from flows.process import local_project
 
 PARAMS = """
 bases:
@@ -32,7 +33,7 @@ tasks:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").write_text(PARAMS.format(hash="0" * 64))
     monkeypatch.chdir(tmp_path)
-    for name, value in places.SWITCHES.items():
+    for name, value in local_project.SWITCHES.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/.preface/mlflow.db")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".preface" / "prefect"))

@@ -17,12 +17,14 @@ import yaml
 from click.testing import CliRunner
 from prefect import Task
 
-from components.base_hash import hash_base
+from cli import main
+from components.base.base_hash import hash_base
 from components.errors import StoreUnavailable
-from flows import cli, drill
-from flows.drilled import PARTS
-from registry import artifact, lifecycle, receipts, registration
-from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from flows import drill
+from flows.pages.drill_page import PARTS
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from registry.releases import drill_receipts, lifecycle, registration
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -54,7 +56,7 @@ def released(project: Project, tmp_path: Path) -> Callable[..., None]:
             own = None if task == "story" else labels or {"neg": "neg", "pos": "pos"}
             made = _draft(task, seed, hash_base(project.root / "bases" / base), base, own)
             values = np.random.default_rng(seed).standard_normal(made.tensor_shape).astype(np.float32)
-            artifact.write(folder, values, made)
+            adapter_folder.write(folder, values, made)
             report.write_text(json.dumps({"passed": True, "champion": seed - 1 or None}))
             run = project.store.start_run(task, f"run-{seed}", {}, {})
             number = registration.register(project.store, folder, run, report, "0" * 32).number
@@ -94,7 +96,7 @@ def damage(project: Project, number: int, task: str = "film") -> None:
     from mlflow import MlflowClient
 
     uri = MlflowClient().get_model_version_download_uri(task, str(number))
-    weights = Path(uri.removeprefix("file://")) / "artifacts" / "adapter" / artifact.WEIGHTS
+    weights = Path(uri.removeprefix("file://")) / "artifacts" / "adapter" / adapter_folder.WEIGHTS
     raw = bytearray(weights.read_bytes())
     raw[-1] ^= 1
     weights.write_bytes(raw)
@@ -109,7 +111,7 @@ def call(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
     @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def edge(arguments: tuple[str, ...]) -> None:
-        cli.main(list(arguments))
+        main.main(list(arguments))
 
     return lambda *arguments: CliRunner().invoke(edge, list(arguments))
 
@@ -126,13 +128,13 @@ class TestEachTask:
         assert tuple(done.seconds) == PARTS
         assert done.note == ""
         landed, live = project.store.versions("film")
-        receipt = receipts.find(landed)
+        receipt = drill_receipts.find(landed)
         assert (receipt.digest, receipt.base_hash) == (landed.tag("manifest_digest"), landed.tag("base_hash"))
         assert (receipt.metric, receipt.score, receipt.rows, receipt.seconds) == (
             "accuracy", done.score, 8, done.seconds,
         )  # fmt: skip
-        assert receipts.vouching(landed)[1] == ""
-        assert receipts.find(live) is None
+        assert drill_receipts.vouching(landed)[1] == ""
+        assert drill_receipts.find(live) is None
         assert [version.stage for version in project.store.versions("film")] == ["Archived", "Production"]
 
     def test_a_task_of_free_text_is_scored_by_its_own_metric(self, project: Project, released: Any) -> None:
@@ -145,7 +147,7 @@ class TestEachTask:
     def test_a_base_is_loaded_once_for_all_its_tasks(
         self, project: Project, released: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from components import base_model
+        from components.base import base_model
 
         project.change("tasks.third", {**_task(project, "film"), "base": "tiny"})
         for task in ("film", "story", "third"):
@@ -211,8 +213,8 @@ class TestFailures:
         assert "error: 1 of 2 landing versions FAILED the drill" in said.stderr
         assert "film@1: " in said.stderr
         assert "sha256" in said.stderr
-        assert receipts.find(project.store.version("film", 1)) is None
-        assert receipts.find(project.store.version("story", 1)) is not None
+        assert drill_receipts.find(project.store.version("film", 1)) is None
+        assert drill_receipts.find(project.store.version("story", 1)) is not None
 
     def test_the_run_of_a_failed_drill_is_failed_under_its_own_name(self, project: Project, released: Any) -> None:
         released("film", 2)
@@ -236,7 +238,7 @@ class TestFailures:
     ) -> None:
         released("film", 2)
         released("story", 2)
-        monkeypatch.setattr("components.inference.classify", lambda *_: 1 / 0)
+        monkeypatch.setattr("components.prefix.inference.classify", lambda *_: 1 / 0)
 
         done = {each.task: each for each in drill.run(project.root, None, 2)}
 
@@ -246,7 +248,7 @@ class TestFailures:
     def test_scores_that_are_no_numbers(self, project: Project, released: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         released("film", 2)
         nan = {"neg": float("nan"), "pos": 0.0}
-        monkeypatch.setattr("components.inference.classify", lambda *asked: [nan for _ in asked[3]])
+        monkeypatch.setattr("components.prefix.inference.classify", lambda *asked: [nan for _ in asked[3]])
 
         [done] = drill.run(project.root, ["film"], 3)
 
@@ -255,7 +257,7 @@ class TestFailures:
     def test_an_outage_that_passes_is_no_failure(
         self, project: Project, released: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         released("film", 2)
         real, asked = Store.download, []

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from components.data import read_examples
+from components.data.prepare import read_examples
 from components.errors import DataError, SourceError, SourceUnavailable
-from flows import data_by_hash, data_step
+from flows.dvc import by_hash, repro
 
 pytestmark = pytest.mark.flow
 
@@ -51,7 +51,7 @@ def wipe(root: Path) -> None:
 def restored(root: Path) -> Path:
     """The prepared rows by the hash in dvc.lock, as whoever has only the hash gets them back."""
     to = root / ".preface" / "restored"
-    data_by_hash.restore(root, "film", data_step.lock_entry(root, "film"), to)
+    by_hash.restore(root, "film", repro.lock_entry(root, "film"), to)
     return to
 
 
@@ -66,7 +66,7 @@ def test_what_was_pushed_comes_back_by_its_hash_through_faults_that_pass(
     for method in ("PUT", "GET"):
         for fault in (503, "cut"):
             faulty_store.plant(fault, method, "/dvc/files/md5/", times=1)
-    data_step.push(root, ["film"])
+    repro.push(root, ["film"])
     wipe(root)
 
     assert read_examples(restored(root)) == before
@@ -83,8 +83,8 @@ def test_an_interrupted_push_leaves_nothing_that_a_pull_takes_for_good(
     rows = (root / "data/prepared/film/examples.parquet").read_bytes()
     faulty_store.plant("cut", "PUT", hashlib.md5(rows, usedforsecurity=False).hexdigest()[2:])
     with pytest.raises(SourceUnavailable, match=r"dvc push failed, the remote does not answer: .*try again\Z"):
-        data_step.push(root, ["film"])
-    prepared = data_step.lock_entry(root, "film")["prepare@film"]["outs"][0]["md5"]
+        repro.push(root, ["film"])
+    prepared = repro.lock_entry(root, "film")["prepare@film"]["outs"][0]["md5"]
     assert objects(bucket)  # the other files got through
     assert not [key for key in objects(bucket) if key.endswith(prepared[2:])]
     faulty_store.heal()
@@ -94,7 +94,7 @@ def test_an_interrupted_push_leaves_nothing_that_a_pull_takes_for_good(
         restored(root)
     assert not (root / ".preface/restored").exists()
 
-    data_step.push(kept, ["film"])
+    repro.push(kept, ["film"])
     assert read_examples(restored(root)) == read_examples(kept / "data/prepared/film")
 
 
@@ -111,7 +111,7 @@ def test_a_lasting_fault_is_told_as_what_it_is(
     faulty_store.plant(fault)
     began = time.monotonic()
     with pytest.raises(kind, match=rf"^dvc push failed, {says}") as caught:
-        data_step.push(root, ["film"])
+        repro.push(root, ["film"])
     assert caught.type is kind
     assert "\n" not in str(caught.value)
     assert time.monotonic() - began < BOUND
@@ -128,7 +128,7 @@ def test_rows_that_a_remote_refuses_are_nowhere(root: Path, faulty_store: Any, o
 
 def test_a_remote_that_changed_its_bytes_is_found_out(root: Path, bucket: Any) -> None:
     """DVC takes a remote's word for its bytes, whoever reads the rows does not."""
-    data_step.push(root, ["film"])
+    repro.push(root, ["film"])
     for found in bucket.objects.all():
         if not found.key.endswith(".dir"):
             content = found.get()["Body"].read()

@@ -11,9 +11,11 @@ from unittest.mock import Mock
 
 import pytest
 
+from cli import main
 from components.errors import DataError, RegistryError, SourceUnavailable, without_secrets
-from flows import cli, data_step, edge, places
-from registry import look
+from flows.dvc import repro
+from flows.process import edge, local_project
+from registry import queries
 
 ROOT = Path(__file__).parents[2]
 PARAMS = f"""
@@ -34,14 +36,14 @@ LATIN1 = b"caf\xe9"
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").write_text(PARAMS)
     monkeypatch.chdir(tmp_path)
-    for name in (*places.SWITCHES, "MLFLOW_TRACKING_URI", "PREFECT_HOME", "PREFACE_BASES"):
+    for name in (*local_project.SWITCHES, "MLFLOW_TRACKING_URI", "PREFECT_HOME", "PREFACE_BASES"):
         monkeypatch.setenv(name, os.environ.get(name, f"sqlite:///{tmp_path}/.preface/mlflow.db"))
     return tmp_path
 
 
 def preface(*arguments: str | bytes, folder: Path) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own, which alone gets its arguments as bytes."""
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "cli.main", *arguments]
     return subprocess.run(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120
     )
@@ -57,7 +59,7 @@ def guarded(fault: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[o
 def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str]:
     """The same of a command that was typed."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(list(arguments))
+        main.main(list(arguments))
     return ended.value.code, capsys.readouterr().err
 
 
@@ -181,10 +183,11 @@ class TestCrashes:
             "Traceback (most recent call last):",
             '  File "data.py", line 1, in main',
             f"KeyError: 'https://bob:{SECRET}@host'",
-            "ERROR: failed to reproduce 'prepare@film': failed to run: python -m components.data film, exited with 1",
+            "ERROR: failed to reproduce 'prepare@film': failed to run: python -m components.data.prepare film,"
+            " exited with 1",
         ]
 
-        status, said = guarded(data_step._fault(project, lines, "repro"), capsys)
+        status, said = guarded(repro._fault(project, lines, "repro"), capsys)
 
         (report,) = (project / ".preface" / "crashes").iterdir()
         assert (status, said.count("\n")) == (70, 1)
@@ -234,7 +237,7 @@ class TestOthers:
         assert "\x1b" not in guarded(KeyError("label \x1b[31m"), capsys)[1]
 
     def test_nobody_reading_is_no_crash(self, project: Path) -> None:
-        command = f"({sys.executable} -m flows.cli --help; echo $? >&2) | true"
+        command = f"({sys.executable} -m cli.main --help; echo $? >&2) | true"
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=project,
@@ -294,7 +297,7 @@ class TestArguments:
     @pytest.mark.parametrize("which", [LONG, "-1", "0x7", "99999999999999999999", "७", "", "@", "\x1b[31m"])
     def test_an_address_without_a_version_is_refused_before_a_store_is_asked(self, which: str) -> None:
         with pytest.raises(RegistryError, match="names no version; write TASK@NUMBER") as raised:
-            look.find(Mock(spec_set=()), f"film@{which}")
+            queries.find(Mock(spec_set=()), f"film@{which}")
         assert len(str(raised.value)) < 600
         assert str(raised.value).isprintable()
 

@@ -16,13 +16,18 @@ import torch
 from click.testing import CliRunner
 from prefect.client.schemas.objects import StateType
 
-from components.data import read_examples
+from cli import main
+from components.config.params import load
+from components.data.prepare import read_examples
 from components.errors import ArtifactError, BaseMismatch, NotFound, PromotionRefused, RegistryError
-from components.params import load
-from components.report import Report
-from flows import bases, cli, contest, evaluating, places, steps
-from flows.job import Outcome
-from registry import artifact, look
+from components.evaluation.report import Report
+from flows import evaluate_version
+from flows.process import local_project
+from flows.run import bases, contestants
+from flows.run.job import Outcome
+from flows.tasks import steps
+from registry import queries
+from registry.artifact import adapter_folder
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -33,7 +38,7 @@ UNREACHABLE = [{"metric": "accuracy", "direction": "higher", "threshold": 2.0}]
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on a step of training is a failure."""
-    monkeypatch.setattr("components.training.optimizer_step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("components.training.loop.optimizer_step", lambda *_: pytest.fail("it trained"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,7 @@ def two(open_project: Any, made: Path, tmp_path: Path) -> Iterator[Project]:
 
 
 def evaluate(project: Project, which: object) -> Outcome:
-    return evaluating.run(project.root, f"film@{which}")
+    return evaluate_version.run(project.root, f"film@{which}")
 
 
 def stored(project: Project, number: int) -> Report:
@@ -73,9 +78,9 @@ def decision(project: Project, number: int) -> Any:
 def command(project: Project, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     """The command as somebody in the project types it."""
     monkeypatch.chdir(project.root)
-    for name, value in (places.SWITCHES | {"PREFECT_HOME": str(project.root / ".preface" / "prefect")}).items():
+    for name, value in (local_project.SWITCHES | {"PREFECT_HOME": str(project.root / ".preface" / "prefect")}).items():
         monkeypatch.setenv(name, value)
-    return CliRunner().invoke(cli.preface, list(arguments))
+    return CliRunner().invoke(main.preface, list(arguments))
 
 
 def test_a_stale_report_promotes_nothing_until_the_command_that_the_refusal_names_was_run(
@@ -136,9 +141,9 @@ def test_it_is_asked_in_its_own_wording_whatever_params_say_now(two: Project, no
     # Planted: what would be said if params.yaml were asked for the wording.
     settings = load(two.root / "params.yaml")
     base = bases.load(two.root / "bases" / "tiny", two.base_hash(), "tiny")
-    tensor = artifact.read(two.store.download(two.store.version("film", 2))).tensor
+    tensor = adapter_folder.read(two.store.download(two.store.version("film", 2))).tensor
     texts = [row.text for row in read_examples(two.root / "data/prepared/film").of("test")]
-    asked = contest.in_words_of(base, settings.task("film"), "prompt", torch.from_numpy(tensor))(texts)
+    asked = contestants.in_words_of(base, settings.task("film"), "prompt", torch.from_numpy(tensor))(texts)
     assert asked != before
 
     assert evaluate(two, 2).result == "Passed"
@@ -172,15 +177,15 @@ def test_what_is_in_production_is_compared_with_nothing_and_says_so(two: Project
     outcome = evaluate(two, 1)
     assert outcome.refused
     assert "it stays in Production until somebody rolls it back" in outcome.message
-    assert look.status(two.store, "film").in_step
-    assert look.current(two.store, "film", "Production").number == 1
+    assert queries.status(two.store, "film").in_step
+    assert queries.current(two.store, "film", "Production").number == 1
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from registry import registration
-from registry.store import Store
+from registry.mlflow.store import Store
 store = Store()
 # The report is in the store already; nothing else was written.
 Store.tag_version = Store.tag_task = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -197,7 +202,7 @@ def test_killed_after_the_report_was_stored_the_old_verdict_counts(two: Project,
     done = subprocess.run([sys.executable, "-c", KILLED, str(refusing)], env=os.environ | {"PYTHONPATH": str(ROOT)})
 
     assert done.returncode == -signal.SIGKILL
-    assert look.status(two.store, "film").in_step
+    assert queries.status(two.store, "film").in_step
     after = two.store.version("film", 2)
     assert (after.gate, after.stage) == (before.gate, "Staging")
     assert evaluate(two, 2).result == "Passed"
@@ -223,12 +228,12 @@ class TestRefusals:
         for file, content in zip(files, contents, strict=True):
             file.write_bytes(content)
         assert shared.store.versions("film") == before
-        assert look.status(shared.store, "film").in_step
+        assert queries.status(shared.store, "film").in_step
 
     def test_a_version_of_another_base(self, same: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         own = same.base_hash()
         same.change("tasks.film.base", "other")
-        monkeypatch.setattr("flows.data_step.prepare", lambda *_: pytest.fail("it prepared data first"))
+        monkeypatch.setattr("flows.dvc.repro.prepare", lambda *_: pytest.fail("it prepared data first"))
 
         with pytest.raises(BaseMismatch, match=r"name its base for film in params\.yaml") as caught:
             evaluate(same, 2)
@@ -262,7 +267,7 @@ class TestRefusals:
                 (folder / file.name).write_bytes(file.read_bytes())
             return real(*arguments)
 
-        monkeypatch.setattr("flows.data_step.prepare", exchanging)
+        monkeypatch.setattr("flows.dvc.repro.prepare", exchanging)
         with pytest.raises(ArtifactError, match=r"film@2 is registered as .*; run the command again"):
             evaluate(same, 2)
 
@@ -271,4 +276,4 @@ class TestRefusals:
     )
     def test_what_is_no_version(self, same: Project, address: str, error: type[Exception]) -> None:
         with pytest.raises(error):
-            evaluating.run(same.root, address)
+            evaluate_version.run(same.root, address)

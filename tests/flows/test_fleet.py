@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from registry import look
+from registry import queries
 from tests.flows.station import Station, keeping
 from tests.servers.listener import listening
 
@@ -92,7 +92,7 @@ def subjects(told: Told) -> list[str]:
 
 
 def production(station: Station, task: str) -> Any:
-    return look.current(station.project.store, task, "Production")
+    return queries.current(station.project.store, task, "Production")
 
 
 def test_of_a_fleet_one_task_fails_alone_and_no_worker_prepares_anything(station: Station, told: Told) -> None:

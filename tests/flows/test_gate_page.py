@@ -7,11 +7,11 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from components.evaluation import Scored
-from components.gates import decide
-from components.params import GateRule
-from components.report import Report
-from flows.gate_page import gate_markdown, report_rows
+from components.config.params import GateRule
+from components.evaluation.metrics import Scored
+from components.evaluation.report import Report
+from components.gates.decide import decide
+from flows.pages.gate_page import gate_markdown, report_rows
 
 RULES = [
     GateRule(metric="accuracy", direction="higher", threshold=0.8),

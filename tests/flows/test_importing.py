@@ -19,16 +19,19 @@ from prefect.client.schemas.objects import StateType
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from components.base_hash import hash_base
-from components.base_model import pick_device, pick_dtype
-from components.data import read_examples
+from cli import main
+from components.base.base_hash import hash_base
+from components.base.base_model import pick_device, pick_dtype
+from components.base.tokenizer import read_tokenizer
+from components.config.params import load
+from components.data.prepare import read_examples
+from components.data.template import Template
 from components.errors import ArtifactError, BaseMismatch, PromotionRefused
-from components.params import load
-from components.report import wording
-from components.template import read_tokenizer
-from flows import cli, importing, places
-from flows.job import Outcome
-from registry import artifact, look
+from flows import import_adapter
+from flows.process import local_project as places
+from flows.run.job import Outcome
+from registry import queries
+from registry.artifact import adapter_folder
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -44,7 +47,7 @@ class Theirs:
     """Somebody who knows PEFT and not Preface: trains an adapter on the task's rows, saves it, and asks it."""
 
     def __init__(self, project: Project, how: str, task: str = "film", base: str = "tiny") -> None:
-        self.template = wording(load(project.root / "params.yaml").task(task))
+        self.template = Template.of(load(project.root / "params.yaml").task(task))
         self.rows = read_examples(project.root / "data/prepared" / task).of
         folder = project.root / "sources" / base
         self.words = read_tokenizer(folder / "tokenizer.json")
@@ -92,13 +95,13 @@ class Theirs:
 
 
 def renamed(folder: Path, base: str) -> Path:
-    config = json.loads((folder / artifact.CONFIG).read_text())
-    (folder / artifact.CONFIG).write_text(json.dumps(config | {"base_model_name_or_path": base}))
+    config = json.loads((folder / adapter_folder.CONFIG).read_text())
+    (folder / adapter_folder.CONFIG).write_text(json.dumps(config | {"base_model_name_or_path": base}))
     return folder
 
 
 def take_in(project: Project, folder: Path, task: str = "film", **options: Any) -> Outcome:
-    return importing.run(project.root, task, folder, **options)
+    return import_adapter.run(project.root, task, folder, **options)
 
 
 # --- what PEFT trained ------------------------------------------------------------------------------------------------
@@ -127,7 +130,7 @@ def test_what_peft_trained_answers_here_as_it_answered_there(project: Project, t
     assert version.stage == "Staging"
     assert f"hash {project.base_hash()})" in version.tag("declared_base")
     assert project.promote().stage == "Production"
-    assert "was declared by" in look.history(project.store, "film")[0].release.override
+    assert "was declared by" in queries.history(project.store, "film")[0].release.override
     assert project.kept() == set()
 
 
@@ -135,12 +138,12 @@ def test_its_manifest_and_its_run_say_that_it_was_imported_and_from_where(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Theirs(project, "prefix").saved(tmp_path / "their-adapter")
-    raw, task = (folder / artifact.WEIGHTS).read_bytes(), load(project.root / "params.yaml").task("film")
+    raw, task = (folder / adapter_folder.WEIGHTS).read_bytes(), load(project.root / "params.yaml").task("film")
 
     take_in(project, folder, declare_base=True)
 
     version = project.store.version("film", 1)
-    stored = artifact.read(project.store.download(version))
+    stored = adapter_folder.read(project.store.download(version))
     said = stored.manifest
     digest = hashlib.sha256(raw).hexdigest()
     brought: Any = said.params["imported"]
@@ -149,7 +152,9 @@ def test_its_manifest_and_its_run_say_that_it_was_imported_and_from_where(
     assert brought["base_hash"] == said.base.hash == project.base_hash()
     assert (said.recipe, said.machine, said.seed, said.virtual_tokens) == (None, None, 0, 4)
     assert (said.template, said.labels, said.max_tokens) == (task.template, task.data.labels, task.data.max_tokens)
-    assert torch.equal(torch.from_numpy(stored.tensor), load_file(folder / artifact.WEIGHTS)[artifact.TENSOR])
+    assert torch.equal(
+        torch.from_numpy(stored.tensor), load_file(folder / adapter_folder.WEIGHTS)[adapter_folder.TENSOR]
+    )
     (run,) = project.mlflow_runs()
     assert run.info.status == "FINISHED"
     assert run.data.tags["preface.imported"] == "their-adapter"
@@ -161,7 +166,7 @@ def test_its_manifest_and_its_run_say_that_it_was_imported_and_from_where(
     }
     assert run.data.metrics["test_accuracy"] == said.metrics["accuracy"]
     monkeypatch.chdir(project.root)
-    assert "every chain holds" in CliRunner().invoke(cli.preface, ["verify", "film"]).output
+    assert "every chain holds" in CliRunner().invoke(main.preface, ["verify", "film"]).output
 
 
 def test_the_same_folder_is_imported_once_unless_it_is_wanted_or_asked_otherwise(
@@ -249,11 +254,11 @@ class TestBase:
         who = r"\S+@\S+ \d{4}-\d\d-\d\dT\S+ \(its folder names someone/their-model, hash unknown\)"
         assert re.fullmatch(who, declared)
         project.promote()
-        (entry,) = look.history(project.store, "film")
+        (entry,) = queries.history(project.store, "film")
         assert entry.release.override == f"its base was declared by {declared}, and not proven"
         monkeypatch.chdir(project.root)
         for command in ("history", "status"):
-            shown = CliRunner().invoke(cli.preface, [command, "film"])
+            shown = CliRunner().invoke(main.preface, [command, "film"])
             assert f"OVERRIDDEN: its base was declared by {declared}" in " ".join(shown.output.split())
 
     def test_a_proven_other_base_is_refused_and_a_declared_one_s_shout_says_which_it_was(
@@ -314,15 +319,15 @@ class TestRefusals:
         return Theirs(untouched, "prefix").saved(tmp_path / "a")
 
     def test_a_low_rank_adapter(self, untouched: Project, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        config = json.loads((folder / artifact.CONFIG).read_text())
-        (folder / artifact.CONFIG).write_text(json.dumps(config | {"peft_type": "LORA"}))
-        monkeypatch.setattr("flows.data_step.prepare", lambda *_: pytest.fail("it prepared data first"))
+        config = json.loads((folder / adapter_folder.CONFIG).read_text())
+        (folder / adapter_folder.CONFIG).write_text(json.dumps(config | {"peft_type": "LORA"}))
+        monkeypatch.setattr("flows.dvc.repro.prepare", lambda *_: pytest.fail("it prepared data first"))
 
         with pytest.raises(ArtifactError, match="peft_type is 'LORA', it must be PROMPT_TUNING or PREFIX_TUNING"):
             take_in(untouched, folder)
 
     def test_a_pickle(self, untouched: Project, folder: Path) -> None:
-        (folder / artifact.WEIGHTS).rename(folder / "adapter_model.bin")
+        (folder / adapter_folder.WEIGHTS).rename(folder / "adapter_model.bin")
 
         with pytest.raises(ArtifactError, match="A pickle can run code when it is read, so it is never opened"):
             take_in(untouched, folder)
@@ -330,21 +335,21 @@ class TestRefusals:
     def test_a_folder_that_changes_while_it_is_read(
         self, untouched: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = importing.steps.data_step.prepare
+        real = import_adapter.steps.data_step.prepare
 
         def changing(*arguments: Any) -> Any:
-            table = load_file(folder / artifact.WEIGHTS)[artifact.TENSOR]
-            save_file({artifact.TENSOR: table + 1}, folder / artifact.WEIGHTS)
+            table = load_file(folder / adapter_folder.WEIGHTS)[adapter_folder.TENSOR]
+            save_file({adapter_folder.TENSOR: table + 1}, folder / adapter_folder.WEIGHTS)
             return real(*arguments)
 
-        monkeypatch.setattr("flows.data_step.prepare", changing)
+        monkeypatch.setattr("flows.dvc.repro.prepare", changing)
         with pytest.raises(ArtifactError, match="was changed while it was read"):
             take_in(untouched, folder, declare_base=True)
 
     def test_more_virtual_tokens_than_the_base_has_room_for(self, untouched: Project, folder: Path) -> None:
-        save_file({artifact.TENSOR: torch.zeros(600, 64)}, folder / artifact.WEIGHTS)
-        config = json.loads((folder / artifact.CONFIG).read_text())
-        (folder / artifact.CONFIG).write_text(json.dumps(config | {"num_virtual_tokens": 600}))
+        save_file({adapter_folder.TENSOR: torch.zeros(600, 64)}, folder / adapter_folder.WEIGHTS)
+        config = json.loads((folder / adapter_folder.CONFIG).read_text())
+        (folder / adapter_folder.CONFIG).write_text(json.dumps(config | {"num_virtual_tokens": 600}))
 
         with pytest.raises(ArtifactError, match="600 virtual tokens, the base tiny has room for 512"):
             take_in(untouched, folder, declare_base=True)
@@ -358,7 +363,7 @@ def test_the_command_shows_the_scores_and_what_is_next(
     for name, value in (places.SWITCHES | {"PREFECT_HOME": str(project.root / ".preface" / "prefect")}).items():
         monkeypatch.setenv(name, value)
 
-    said = CliRunner().invoke(cli.preface, ["import", "their-adapter", "--task", "film", "--declare-base"])
+    said = CliRunner().invoke(main.preface, ["import", "their-adapter", "--task", "film", "--declare-base"])
 
     assert said.exit_code == 0, said.output
     assert "candidate" in said.output

@@ -22,8 +22,8 @@ import psutil
 import pytest
 import yaml
 
-from flows import service_list
-from registry import look
+from flows.process import process_list
+from registry import queries
 from tests.flows import mortal_engine
 from tests.flows.station import ENDED, Station, keeping
 
@@ -107,7 +107,7 @@ def violations(project: Project, task: str) -> list[str]:
     """What is not as it must be once nothing more is to come; nothing if all is well."""
     versions = project.store.versions(task) if task in project.store.tasks() else []
     counting = [version.number for version in versions if version.ready and not version.tag("duplicate_of")]
-    live = look.current(project.store, task, "Production") if versions else None
+    live = queries.current(project.store, task, "Production") if versions else None
     found = []
     if len(counting) != 1:
         found.append(f"{task}: the versions {counting} count")
@@ -183,7 +183,7 @@ def test_a_forced_run_that_is_killed_when_its_version_is_made_makes_no_second(
 
 def test_a_run_by_hand_that_is_killed_is_told_and_not_started_again(station: Station, cases: Iterator[str]) -> None:
     task = next(cases)
-    command = [sys.executable, "-m", "flows.cli", "retrain", task]
+    command = [sys.executable, "-m", "cli.main", "retrain", task]
     with (station.root / "hand.log").open("w") as log:
         process = subprocess.Popen(command, cwd=station.root, env=station.environment, stdout=log, stderr=log)
     by_hand = {"flow_runs": {"deployment_id": {"is_null_": True}, "state": {"type": {"any_": ["RUNNING"]}}}}
@@ -196,7 +196,7 @@ def test_a_run_by_hand_that_is_killed_is_told_and_not_started_again(station: Sta
 
 
 def worker_of(station: Station) -> psutil.Process:
-    pid = station.awaited(lambda: dict(service_list.alive(station.folder)).get("Worker"))
+    pid = station.awaited(lambda: dict(process_list.alive(station.folder)).get("Worker"))
     return psutil.Process(pid)
 
 
@@ -209,7 +209,7 @@ def test_a_run_whose_worker_is_killed_and_a_second_of_the_same_end_with_one_vers
     worker = worker_of(station)
     worker.send_signal(signal.SIGKILL)
     again = start(station, orders, task)
-    station.awaited(lambda: dict(service_list.alive(station.folder)).get("Worker") not in (None, worker.pid))
+    station.awaited(lambda: dict(process_list.alive(station.folder)).get("Worker") not in (None, worker.pid))
 
     assert child.pid != worker.pid
     states = settled(station, [task])[task]

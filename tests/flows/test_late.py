@@ -17,10 +17,10 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Running, Scheduled
 
-from components import params
-from components.params import Params, ScheduleParams
-from flows import deployments, late
-from flows.prefect_server import PAGE, asking, runs_of
+from components.config import params
+from components.config.params import Params, ScheduleParams
+from flows.orchestration import deployments, late
+from flows.orchestration.prefect_api import PAGE, asking, runs_of
 
 ROOT = Path(__file__).parents[2]
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

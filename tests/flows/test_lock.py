@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cli import lock
 from components.errors import SetupError
-from flows import lock
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 COMMITTED = PROJECT.with_name("requirements.lock")

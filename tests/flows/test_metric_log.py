@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from components.errors import Diverged, StoreUnavailable
-from flows import metric_log
-from flows.metric_log import MetricLog
+from flows.run import metric_log
+from flows.run.metric_log import MetricLog
 
 
 class Store:

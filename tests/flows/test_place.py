@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows import place
+from flows.run import place
 
 
 def test_a_folder_keeps_its_id(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_folder_moved_within_its_disk_goes_on_with_its_runs(tmp_path: Path) ->
 @pytest.mark.flow
 def test_a_run_is_gone_on_with_from_its_own_folder_alone(tmp_path: Path) -> None:
     """Two containers of one host's name at one store: neither takes over, nor closes, what the other is at."""
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     store: Any = Store(f"sqlite:///{tmp_path}/mlflow.db")
     one, other = tmp_path / "one", tmp_path / "other"

@@ -96,7 +96,7 @@ def test_no_secret_is_said_or_written(
 
     def preface(*arguments: str, status: tuple[int, ...] = (0, 1, 2), **more: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", *arguments],
+            [sys.executable, "-m", "cli.main", *arguments],
             cwd=root,
             env=environment(root, **more),
             capture_output=True,

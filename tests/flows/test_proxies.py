@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from components.errors import SetupError
-from flows import proxies
+from flows.process import proxies
 from tests.conftest import Site
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there: whoever asks the proxy fails

@@ -11,13 +11,14 @@ import pytest
 import yaml
 from prefect.client.schemas.objects import StateType
 
-import components.report
-from components.data import read_examples
-from components.report import scores
-from flows.endings import outcome_of
-from flows.job import Outcome
-from flows.reason_steps import Cause
-from registry import look, scored
+import components.evaluation.report
+from components.data.prepare import read_examples
+from components.evaluation.report import scores
+from flows.run.job import Outcome
+from flows.tasks.outcome import outcome_of
+from flows.tasks.reason_steps import Cause
+from registry import queries
+from registry.releases import scored
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -66,7 +67,7 @@ def warned() -> Iterator[Callable[[], list[str]]]:
 
 def no_training(patch: pytest.MonkeyPatch) -> None:
     """From now on a step of training is a failure."""
-    patch.setattr("components.training.optimizer_step", lambda *_: pytest.fail("it trained"))
+    patch.setattr("components.training.loop.optimizer_step", lambda *_: pytest.fail("it trained"))
 
 
 def run(project: Project, cause: Cause = "schedule", task: str = "film") -> Outcome:
@@ -223,7 +224,7 @@ def test_it_is_asked_once_for_the_same_rows_and_the_scores_are_kept_with_it(
     assert len(asked) == 1
     assert store.version("film", 1).tag(scored.TAG) == kept
     assert (len(champion.mlflow_runs()), len(store.versions("film"))) == (2, 2)
-    assert look.current(store, "film", "Production").number == 1
+    assert queries.current(store, "film", "Production").number == 1
 
     # Planted: what is kept is of other rows.
     scored.note(store, store.version("film", 1), "0" * 64, "2026-01-01T00:00:00+00:00", {"accuracy": 3.0})
@@ -277,7 +278,7 @@ def test_what_a_kill_kept_from_production_is_put_there_whatever_the_champion_is(
 
     champion.change("tasks.film.promotion", "auto")  # as if it had been so, and the run killed before it promoted
     assert run(champion).result == "Promoted"
-    assert look.current(champion.store, "film", "Production").number == 2
+    assert queries.current(champion.store, "film", "Production").number == 2
 
 
 def test_a_champion_whose_base_cannot_be_had_is_no_reason_and_no_failure(

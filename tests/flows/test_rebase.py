@@ -19,11 +19,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from components import params
-from components.base_hash import hash_base
-from components.base_model import bases_folder
-from components.data import read_examples
-from registry import look
+from components.base.base_hash import hash_base
+from components.base.base_model import bases_folder
+from components.config import params
+from components.data.prepare import read_examples
+from registry import queries
 from tests.flows.station import Station, keeping
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -105,7 +105,7 @@ def station(
 def bases_of(station: Station) -> dict[str, tuple[str, str]]:
     """By task: the base that params.yaml declares, and that of the version in Production."""
     declared = params.load(station.root / "params.yaml")
-    live = {task: look.current(station.project.store, task, "Production") for task in TASKS}
+    live = {task: queries.current(station.project.store, task, "Production") for task in TASKS}
     return {task: (declared.tasks[task].base, version.tag("base")) for task, version in live.items() if version}
 
 
@@ -117,7 +117,7 @@ def test_a_base_upgrade_stops_goes_on_and_comes_back(station: tuple[Station, str
 
     with (running.root / "rebase.log").open("w") as log:
         campaign = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "rebase", "--to", new],
+            [sys.executable, "-m", "cli.main", "rebase", "--to", new],
             cwd=running.root, env=running.environment, stdout=log, stderr=log,
             # A test run that a shell put into the background ignores Ctrl-C, and so would what it starts.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from components import params
+from components.config import params
 from flows import rebase
-from registry import look
+from registry import queries
 
 pytestmark = pytest.mark.flow
 
@@ -30,7 +30,7 @@ def undo(project: Any) -> tuple[str, str]:
 
 def stands(project: Any) -> tuple[int, str]:
     """The version in Production, and the base that params.yaml declares."""
-    live = look.current(project.store, "film", "Production")
+    live = queries.current(project.store, "film", "Production")
     assert live is not None
     return live.number, params.load(project.root / "params.yaml").task("film").base
 
@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_written_is_told_and_not_the_end(upgraded: Any, mo
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("components.params_edit._replace", full)
+        patch.setattr("components.config.params_edit._replace", full)
         result, message = undo(upgraded)
     assert (result, stands(upgraded)) == ("Failed", (1, "other"))
     assert "No space left on device); write `base: tiny` for film there" in message

@@ -13,12 +13,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from components import adapter_training, training
+from cli.commands import audit
 from components.errors import ArtifactError, BaseError, DataError, PrefaceError
-from components.fingerprint import RECIPE
-from flows import candidate, cli_check, reproduce
-from flows.reproduction import Fact, Metric, Reproduction
-from registry import artifact, checks
+from components.provenance.fingerprint import RECIPE
+from components.training import adapter_training, loop
+from flows.reproduction import reproduce
+from flows.reproduction.result import Fact, Metric, Reproduction
+from flows.run import candidate
+from registry.artifact import adapter_folder
+from registry.releases import checks
 
 Project = Any  # of conftest.py
 pytestmark = pytest.mark.flow
@@ -67,9 +70,9 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def change(**fields: Any) -> None:
         real = checks.verify
 
-        def changed(*args: Any) -> artifact.Adapter:
+        def changed(*args: Any) -> adapter_folder.Adapter:
             found = real(*args)
-            return artifact.Adapter(found.manifest.model_copy(update=fields), found.tensor)
+            return adapter_folder.Adapter(found.manifest.model_copy(update=fields), found.tensor)
 
         monkeypatch.setattr(checks, "verify", changed)
 
@@ -166,7 +169,7 @@ def test_a_damaged_adapter_is_not_trained_after(trained: Project, monkeypatch: p
 
     def download(*args: Any) -> Path:
         folder = whole(*args)
-        (folder / artifact.MANIFEST).write_text("{}")
+        (folder / adapter_folder.MANIFEST).write_text("{}")
         return folder
 
     monkeypatch.setattr(type(trained.store), "download", download)
@@ -182,7 +185,7 @@ def test_rows_of_another_content_under_the_same_name_are_refused(
     def another(root: Path, task: str, lock: Any, to: Path) -> None:
         shutil.copytree(root / "data" / "prepared" / "story", to)
 
-    monkeypatch.setattr("flows.data_by_hash.restore", another)
+    monkeypatch.setattr("flows.dvc.by_hash.restore", another)
     with pytest.raises(DataError, match=r"film@1 was trained on rows of hash .* DVC has rows of hash .* is damaged"):
         reproduce.run(trained.root, "film@1")
 
@@ -190,7 +193,7 @@ def test_rows_of_another_content_under_the_same_name_are_refused(
 def test_it_works_with_as_many_threads_as_then_and_gives_them_back(
     trained: Project, says: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = artifact.read(trained.store.download(trained.store.version("film", 1))).manifest
+    said = adapter_folder.read(trained.store.download(trained.store.version("film", 1))).manifest
     assert said.machine is not None
     before, real, seen = torch.get_num_threads(), adapter_training.train_adapter, []
 
@@ -241,12 +244,12 @@ def test_code_that_trains_otherwise_under_one_recipe_is_found_out(
     trained: Project, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """A learning rate that is a millionth larger, in one step of twenty."""
-    real = training.learning_rate
+    real = loop.learning_rate
 
     def rate(step: int, settings: Any) -> float:
         return real(step, settings) * (1 + 1e-6 if step == 5 else 1)
 
-    monkeypatch.setattr(training, "learning_rate", rate)
+    monkeypatch.setattr(loop, "learning_rate", rate)
 
     found = reproduce.run(trained.root, f"film@{number}")
 
@@ -259,7 +262,7 @@ def test_code_that_trains_otherwise_under_one_recipe_is_found_out(
 def test_under_other_circumstances_it_is_judged_by_its_scores(
     trained: Project, trains_otherwise: Any, says: Any, circumstance: str
 ) -> None:
-    said = artifact.read(trained.store.download(trained.store.version("film", 1))).manifest
+    said = adapter_folder.read(trained.store.download(trained.store.version("film", 1))).manifest
     assert said.machine is not None
     planted: dict[str, dict[str, Any]] = {
         "library": {"libraries": said.libraries | {candidate.SHAPING[0]: "0.0"}},
@@ -279,7 +282,7 @@ def test_under_other_circumstances_it_is_judged_by_its_scores(
 def test_a_library_that_only_scores_excuses_no_other_adapter(
     trained: Project, trains_otherwise: Any, says: Any
 ) -> None:
-    said = artifact.read(trained.store.download(trained.store.version("film", 1))).manifest
+    said = adapter_folder.read(trained.store.download(trained.store.version("film", 1))).manifest
     says(libraries=said.libraries | {candidate.SCORING[0]: "0.0"})
     trains_otherwise(1e-6)
 
@@ -310,7 +313,7 @@ def test_a_worse_adapter_of_a_generation_task_is_told_by_its_texts(trained: Proj
 
 
 def test_scores_that_chance_does_not_explain_are_a_failure(trained: Project, trains_otherwise: Any, says: Any) -> None:
-    said = artifact.read(trained.store.download(trained.store.version("film", 1))).manifest
+    said = adapter_folder.read(trained.store.download(trained.store.version("film", 1))).manifest
     assert said.machine is not None
     says(machine=said.machine.model_copy(update={"processor": "an abacus"}), metrics={"accuracy": 0.01})
     trains_otherwise(1e-6)
@@ -323,9 +326,9 @@ def test_the_command_says_so_and_exits_accordingly(
 ) -> None:
     monkeypatch.chdir(trained.root)
 
-    good = CliRunner().invoke(cli_check.reproduce, ["film@1"])
+    good = CliRunner().invoke(audit.reproduce, ["film@1"])
     trains_otherwise(1e-6)
-    bad = CliRunner().invoke(cli_check.reproduce, ["film@1", "--json"])
+    bad = CliRunner().invoke(audit.reproduce, ["film@1", "--json"])
 
     assert (good.exit_code, "film@1 trained again is identical bit by bit" in good.stdout) == (0, True)
     assert isinstance(bad.exception, PrefaceError)

@@ -20,10 +20,11 @@ from prefect.states import Cancelled, Crashed, Pending, Running, Scheduled
 from prefect.workers.process import ProcessWorker
 
 from components.errors import PrefaceError
-from flows import announce, deployments, fleet, notifications
+from flows import fleet
 from flows.fleet import Ended
-from flows.prefect_server import asking
-from flows.rescue import AGAIN, ATTEMPTS, rescue
+from flows.orchestration import deployments, events, notifications
+from flows.orchestration.prefect_api import asking
+from flows.orchestration.recovery import AGAIN, ATTEMPTS, rescue
 from tests.flows.test_late import declared
 
 pytestmark = pytest.mark.flow
@@ -127,10 +128,10 @@ def test_every_flow_that_a_command_runs_is_looked_after() -> None:
     import flows
 
     found = set()
-    for module in pkgutil.iter_modules(flows.__path__):
-        if module.name in ("engine", "temporary_server"):
+    for module in pkgutil.walk_packages(flows.__path__, "flows."):
+        if module.name == "flows.engine":
             continue
-        for each in vars(importlib.import_module(f"flows.{module.name}")).values():
+        for each in vars(importlib.import_module(module.name)).values():
             if isinstance(each, Flow):
                 found.add(each.name)
 
@@ -144,7 +145,7 @@ Heard = list[str]
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     """The events that were told."""
     told: Heard = []
-    monkeypatch.setattr(announce, "tell", lambda event, task, payload: told.append(f"{event} {payload['run']}"))
+    monkeypatch.setattr(events, "tell", lambda event, task, payload: told.append(f"{event} {payload['run']}"))
     return told
 
 
@@ -177,7 +178,7 @@ def test_given_up_is_told_once_also_where_its_mark_is_not_taken_at_first(
     mended()
     assert "given up" in what(lost)[0]
     assert what(lost) == []
-    assert heard == [f"{announce.GIVEN_UP} {lost}"]
+    assert heard == [f"{events.GIVEN_UP} {lost}"]
 
 
 def test_an_inner_error_over_one_run_keeps_no_other_waiting_and_is_told(

@@ -18,13 +18,18 @@ import yaml
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import Artifact, FlowRun, StateType
 
-from components import report
-from components.data import read_examples
+from components.data.prepare import read_examples
 from components.errors import NotFound, PromotionRefused
-from flows import contest, data_step, steps
-from flows.job import Outcome
-from registry import artifact, chain, look, state
-from registry.here import Here
+from components.evaluation import report
+from flows.dvc import repro
+from flows.run import contestants as contest
+from flows.run.job import Outcome
+from flows.tasks import steps
+from registry import queries
+from registry.artifact import adapter_folder
+from registry.audit import version_chain
+from registry.audit.local_environment import Here
+from registry.releases import state
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -34,7 +39,7 @@ STEPS = 20
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on a step of training is a failure."""
-    monkeypatch.setattr("components.training.optimizer_step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("components.training.loop.optimizer_step", lambda *_: pytest.fail("it trained"))
 
 
 def answered(project: Project, task: str = "film") -> pd.DataFrame:
@@ -80,12 +85,12 @@ class TestStaged:
         )
         [version] = staged.project.store.versions("film")
         assert (version.number, version.stage, version.aliases, version.ready) == (1, "Staging", ("staging",), True)
-        assert look.current(staged.project.store, "film", "Production") is None
+        assert queries.current(staged.project.store, "film", "Production") is None
         assert staged.project.kept() == set()
 
     def test_its_tags_lead_to_all_that_it_comes_from(self, staged: Staged) -> None:
         project = staged.project
-        version, data = project.store.version("film", 1), data_step.prepare(project.root, ["film"])["film"]
+        version, data = project.store.version("film", 1), repro.prepare(project.root, ["film"])["film"]
         head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project.root, text=True)
         expected = {
             "method": "prefix",
@@ -97,7 +102,7 @@ class TestStaged:
         assert {name: version.tag(name) for name in expected} == expected
         assert version.gate.verdict == "passed"
         assert project.gate(1)["passed"] is True
-        said = artifact.read(project.store.download(version), project.base_hash()).manifest
+        said = adapter_folder.read(project.store.download(version), project.base_hash()).manifest
         assert (said.fingerprint, said.data.lock) == (version.tag("fingerprint"), data.lock_entry)
         [run] = project.mlflow_runs()
         assert run.info.run_id == version.run_id
@@ -109,7 +114,9 @@ class TestStaged:
         root, store = staged.project.root, staged.project.store
         base = staged.project.base_hash()
 
-        links = chain.links(store, store.version("film", 1), state.read(store, "film"), Here(root, {"tiny": base}))
+        links = version_chain.links(
+            store, store.version("film", 1), state.read(store, "film"), Here(root, {"tiny": base})
+        )
 
         assert {link.name: link.fault for link in links if link.fault} == {}
         said = {link.name: link.value for link in links}
@@ -176,7 +183,7 @@ def test_a_forced_version_may_be_promoted_and_an_unforced_duplicate_not(
 ) -> None:
     project.retrain()
     with monkeypatch.context() as patch:
-        patch.setattr("components.baselines.run", lambda *_: pytest.fail("the baselines are measured again"))
+        patch.setattr("components.evaluation.baselines.run", lambda *_: pytest.fail("the baselines are measured again"))
         forced = project.retrain(force=True)
     assert (forced.result, forced.version) == ("Staged", 2)
     assert project.promote(2).stage == "Production"
@@ -234,7 +241,7 @@ def test_a_task_may_promote_by_itself_and_later_candidates_meet_the_champion(pro
     assert (first.result, first.version) == ("Promoted", 1)
     assert project.prefect_run().state_name == "Promoted"
     assert project.store.version("film", 1).stage == "Production"
-    assert look.history(project.store, "film")[0].release.reason == "promotion: auto"
+    assert queries.history(project.store, "film")[0].release.reason == "promotion: auto"
     assert [check["outcome"] for check in project.gate(1)["checks"]] == ["passed", "no champion"]
     project.change("tasks.film.promotion", "manual")
 
@@ -273,7 +280,7 @@ def test_a_task_may_promote_by_itself_and_later_candidates_meet_the_champion(pro
     assert project.retrain().refused
     assert project.gate(6)["checks"][1]["outcome"] == "champion not comparable"
     assert "it answers with the labels ['neg', 'pos']" in project.report(6).champion_reason
-    assert look.current(project.store, "film", "Production").number == 1
+    assert queries.current(project.store, "film", "Production").number == 1
 
 
 def test_rows_appended_to_the_source_are_trained_on(project: Project) -> None:
@@ -325,7 +332,7 @@ def test_a_generation_task_lives_beside_another_task_and_neither_touches_the_oth
     said = answered(project, "story")
     assert list(said.columns) == ["answer"]
     assert said["answer"].tolist() == stored.candidate.predictions
-    assert artifact.read(project.store.download(project.store.version("story", 1))).manifest.kind == "generation"
+    assert adapter_folder.read(project.store.download(project.store.version("story", 1))).manifest.kind == "generation"
 
     assert project.store.tasks() == ["film", "story"]
     after = (project.store.versions("film"), project.store.releases("film"), project.mlflow_runs())

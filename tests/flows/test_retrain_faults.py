@@ -10,11 +10,11 @@ import pytest
 from mlflow import MlflowClient
 from prefect.client.schemas.objects import StateType
 
-from components import training
 from components.errors import ArtifactError, Diverged, NotFound, SourceError, SourceUnavailable, StoreUnavailable
-from flows import steps
-from flows.metric_log import MetricLog
-from registry.store import Store
+from components.training import loop
+from flows.run.metric_log import MetricLog
+from flows.tasks import steps
+from registry.mlflow.store import Store
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -25,13 +25,13 @@ TRIES = 4
 def steps_trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with every step of training."""
     seen: list[int] = []
-    step = training.optimizer_step
+    step = loop.optimizer_step
 
     def counted(*arguments: Any) -> Any:
         seen.append(1)
         return step(*arguments)
 
-    monkeypatch.setattr(training, "optimizer_step", counted)
+    monkeypatch.setattr(loop, "optimizer_step", counted)
     return seen
 
 
@@ -119,7 +119,7 @@ def test_a_store_that_goes_down_after_training_costs_no_second_training(
 def test_a_store_that_is_away_for_a_moment_delays_a_registration_and_no_more(
     project: Project, monkeypatch: pytest.MonkeyPatch, method: str, steps_trained: list[int]
 ) -> None:
-    from flows import steps
+    from flows.tasks import steps
 
     whole = steps.gate.fn
 
@@ -139,7 +139,7 @@ def test_a_store_that_is_away_for_a_moment_delays_a_registration_and_no_more(
 
 def test_diverged_training_registers_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a model this small no rate that params.yaml takes does it: the schedule goes astray instead."""
-    monkeypatch.setattr("components.training.learning_rate", lambda *_: float("inf"))
+    monkeypatch.setattr("components.training.loop.learning_rate", lambda *_: float("inf"))
 
     with pytest.raises(Diverged, match=r"not finite; lower training\.learning_rate") as caught:
         project.retrain()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from flows import run_log
-from flows.step import durations
+from flows.orchestration import run_logging
+from flows.orchestration.step import durations
 
 
 def record(name: str, message: str, level: int = logging.INFO, **more: Any) -> logging.LogRecord:
@@ -32,7 +32,7 @@ def record(name: str, message: str, level: int = logging.INFO, **more: Any) -> l
     ],
 )
 def test_one_line_without_a_traceback(made: logging.LogRecord, line: str) -> None:
-    _, _, said = run_log.OneLine().format(made).partition("  ")
+    _, _, said = run_logging.OneLine().format(made).partition("  ")
 
     assert " ".join(said.split()) == line
 
@@ -53,7 +53,7 @@ def test_libraries_are_heard_when_something_is_wrong(
     handler = PrefectConsoleHandler()
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
 
-    run_log.shorten()
+    run_logging.shorten()
 
     assert bool(handler.filter(record(name, message, level))) is shown
 
@@ -63,15 +63,15 @@ def test_whoever_sets_prefects_level_gets_prefects_own_log(monkeypatch: pytest.M
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "DEBUG")
 
-    run_log.shorten()
+    run_logging.shorten()
 
     assert not handler.filters
-    assert not isinstance(handler.formatter, run_log.OneLine)
+    assert not isinstance(handler.formatter, run_logging.OneLine)
 
 
 def test_it_stays_so_in_a_process_that_imports_the_flow_afterwards() -> None:
     code = (
-        "import logging; from flows import run_log; run_log.shorten(); import flows.retrain;"
+        "import logging; from flows.orchestration import run_logging; run_logging.shorten(); import flows.retrain;"
         "print([type(each.formatter).__name__ for each in logging.getLogger().handlers])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -90,10 +90,10 @@ def test_every_flow_begins_its_log_and_its_durations() -> None:
     import flows
 
     without = []
-    for module in pkgutil.iter_modules(flows.__path__):
-        if module.name in ("engine", "temporary_server"):
+    for module in pkgutil.walk_packages(flows.__path__, "flows."):
+        if module.name == "flows.engine":
             continue
-        for each in vars(importlib.import_module(f"flows.{module.name}")).values():
+        for each in vars(importlib.import_module(module.name)).values():
             if isinstance(each, Flow) and "run_log.begin(" not in inspect.getsource(each.fn):
                 without.append(each.name)
 
@@ -101,12 +101,12 @@ def test_every_flow_begins_its_log_and_its_durations() -> None:
 
 
 def test_a_beginning_forgets_the_run_before_it() -> None:
-    run_log.begin(task="film")
-    run_log.about(version=3)
+    run_logging.begin(task="film")
+    run_logging.about(version=3)
     durations.get()["train"] = 1.0
 
-    run_log.begin(task="story")
+    run_logging.begin(task="story")
 
-    assert run_log.knows("task")
-    assert not run_log.knows("version")
+    assert run_logging.knows("task")
+    assert not run_logging.knows("version")
     assert durations.get() == {}

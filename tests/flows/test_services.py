@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from components.errors import SetupError, Stopped
-from flows import places, service_list, services, station
-from flows.service_list import HOST
-from flows.services import Service
+from flows.local_stack import station, supervisor
+from flows.local_stack.supervisor import Service
+from flows.process import local_project, process_list
+from flows.process.process_list import HOST
 
 Port = Callable[[], int]
 
@@ -32,7 +33,7 @@ def idle(**options: bool) -> Service:
 
 
 def pid_of(name: str, folder: Path) -> int | None:
-    return dict(service_list.alive(folder)).get(name)
+    return dict(process_list.alive(folder)).get(name)
 
 
 def awaited(look: Callable[[], object], seconds: float = 30) -> None:
@@ -43,7 +44,7 @@ def awaited(look: Callable[[], object], seconds: float = 30) -> None:
 
 
 def nothing_is_left(folder: Path, *pids: int | None) -> bool:
-    return service_list.alive(folder) == [] and not any(psutil.pid_exists(pid) for pid in pids if pid)
+    return process_list.alive(folder) == [] and not any(psutil.pid_exists(pid) for pid in pids if pid)
 
 
 def test_while_the_work_is_done_they_run_and_are_looked_after(tmp_path: Path, free_port: Port) -> None:
@@ -54,20 +55,20 @@ def test_while_the_work_is_done_they_run_and_are_looked_after(tmp_path: Path, fr
 
     def work() -> tuple[int | None, int | None]:
         awaited(lambda: ticks[0] > 2)
-        assert service_list.port_of(tmp_path, "web") == port
+        assert process_list.port_of(tmp_path, "web") == port
         return pid_of("web", tmp_path), pid_of("idle", tmp_path)
 
-    pids = services.around([web(port), idle()], tmp_path, tick, work)
+    pids = supervisor.around([web(port), idle()], tmp_path, tick, work)
 
     assert None not in pids
     assert nothing_is_left(tmp_path, *pids)
-    assert service_list.port_of(tmp_path, "web") is None
+    assert process_list.port_of(tmp_path, "web") is None
 
 
 def test_one_that_may_fail_is_started_again_and_what_it_had_started_goes_with_the_others(
     tmp_path: Path, free_port: Port, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "RESTART_SECONDS", 0.2)
+    monkeypatch.setattr(supervisor, "RESTART_SECONDS", 0.2)
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
     parent = Service("parent", None, ("-c", code), needs="web", restart=True)
 
@@ -81,7 +82,7 @@ def test_one_that_may_fail_is_started_again_and_what_it_had_started_goes_with_th
         assert psutil.pid_exists(child.pid), "what was at work goes on"
         return child.pid, pid_of("parent", tmp_path) or 0
 
-    child, parent_again = services.around([web(free_port()), parent], tmp_path, lambda: None, work)
+    child, parent_again = supervisor.around([web(free_port()), parent], tmp_path, lambda: None, work)
 
     awaited(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
     assert nothing_is_left(tmp_path, parent_again)
@@ -93,7 +94,7 @@ def test_ctrl_c_ends_the_work_in_our_own_words(tmp_path: Path, free_port: Port) 
         time.sleep(60)
 
     with pytest.raises(Stopped, match="type it again"):
-        services.around([web(free_port())], tmp_path, lambda: None, work)
+        supervisor.around([web(free_port())], tmp_path, lambda: None, work)
 
     assert nothing_is_left(tmp_path)
 
@@ -107,7 +108,7 @@ def test_a_service_that_the_work_needs_and_that_ends_by_itself_ends_the_work(tmp
             time.sleep(0.1)
 
     with pytest.raises(SetupError, match="web ended by itself, status -9"):
-        services.around([web(free_port())], tmp_path, lambda: None, work)
+        supervisor.around([web(free_port())], tmp_path, lambda: None, work)
 
     assert nothing_is_left(tmp_path)
 
@@ -117,7 +118,7 @@ def test_what_the_work_raises_is_what_comes_of_it(tmp_path: Path, free_port: Por
         raise SetupError("planted")
 
     with pytest.raises(SetupError, match="planted"):
-        services.around([web(free_port())], tmp_path, lambda: None, work)
+        supervisor.around([web(free_port())], tmp_path, lambda: None, work)
 
     assert nothing_is_left(tmp_path)
 
@@ -129,29 +130,29 @@ def test_it_says_that_everything_runs_whichever_answers_last(
         raise KeyboardInterrupt
 
     for parts in ([web(free_port())], [web(free_port()), idle()]):
-        services.serve(parts, tmp_path, once)
-        assert capsys.readouterr().out.splitlines()[-2:] == [services.READY, "stopped"]
+        supervisor.serve(parts, tmp_path, once)
+        assert capsys.readouterr().out.splitlines()[-2:] == [supervisor.READY, "stopped"]
 
 
 def test_a_dead_process_that_nobody_has_asked_for_yet_is_not_alive(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     try:
         awaited(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
-        service_list.note([("web", process.pid, 1)], tmp_path)
-        assert [name for name, _ in service_list.alive(tmp_path)] == [service_list.ITSELF]
+        process_list.note([("web", process.pid, 1)], tmp_path)
+        assert [name for name, _ in process_list.alive(tmp_path)] == [process_list.ITSELF]
     finally:
         process.wait()
 
 
 def test_a_process_is_known_when_the_clock_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel then says another time at which the machine started, and so do all processes."""
-    service_list.note([], tmp_path)
+    process_list.note([], tmp_path)
     start, now = psutil.boot_time(), psutil.Process().create_time()
 
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: start + 3600)
 
     assert psutil.Process().create_time() == pytest.approx(now + 3600), "planted"
-    assert service_list.alive(tmp_path) == [(service_list.ITSELF, os.getpid())]
+    assert process_list.alive(tmp_path) == [(process_list.ITSELF, os.getpid())]
 
 
 SLEEPS = "import time; time.sleep(600)"
@@ -181,14 +182,14 @@ def started() -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
 
 def listed(folder: Path, keeper: subprocess.Popen[bytes], **others: subprocess.Popen[bytes]) -> None:
     """As if the keeper had started the others."""
-    service_list.note([(name, process.pid, None) for name, process in others.items()], folder)
-    said = json.loads((folder / service_list.LIST).read_text())
-    said[0] |= {"pid": keeper.pid, "began": service_list.began(keeper.pid)}
-    (folder / service_list.LIST).write_text(json.dumps(said))
+    process_list.note([(name, process.pid, None) for name, process in others.items()], folder)
+    said = json.loads((folder / process_list.LIST).read_text())
+    said[0] |= {"pid": keeper.pid, "began": process_list.began(keeper.pid)}
+    (folder / process_list.LIST).write_text(json.dumps(said))
 
 
 def ended(*processes: subprocess.Popen[bytes]) -> bool:
-    return all(service_list.began(process.pid) is None for process in processes)
+    return all(process_list.began(process.pid) is None for process in processes)
 
 
 Started = Callable[[str], subprocess.Popen[bytes]]
@@ -200,16 +201,16 @@ def test_down_ends_all_of_it_whatever_state_it_is_in(
     tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch, code: str, frozen: bool
 ) -> None:
     """One that hears no SIGTERM, and one that was stopped by Ctrl-Z, and the keeper as well as what it keeps."""
-    monkeypatch.setattr(service_list, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(process_list, "STOP_SECONDS", 0.5)
     keeper, worker, server = started(code), started(code), started(SLEEPS)
     listed(tmp_path, keeper, Worker=worker, Prefect=server)
     for process in (keeper, worker) if frozen else ():
         process.send_signal(signal.SIGSTOP)
 
-    assert service_list.stop_all(tmp_path) == ["Worker", "Prefect"]
+    assert process_list.stop_all(tmp_path) == ["Worker", "Prefect"]
 
     assert ended(keeper, worker, server)
-    assert not (tmp_path / service_list.LIST).exists()
+    assert not (tmp_path / process_list.LIST).exists()
 
 
 def test_a_process_that_ends_between_two_looks_is_ended(
@@ -222,7 +223,7 @@ def test_a_process_that_ends_between_two_looks_is_ended(
     for process in (keeper, worker):  # reaped as soon as it ends, as by a shell
         threading.Thread(target=process.wait, daemon=True).start()
 
-    assert service_list.stop_all(tmp_path) == ["Worker"]
+    assert process_list.stop_all(tmp_path) == ["Worker"]
 
     assert ended(keeper, worker)
 
@@ -230,22 +231,22 @@ def test_a_process_that_ends_between_two_looks_is_ended(
 def test_what_cannot_be_ended_is_told_and_stays_on_the_list(
     tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_list, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(process_list, "STOP_SECONDS", 0.2)
     monkeypatch.setattr(os, "killpg", lambda pid, kind: None)
     keeper, worker = started(SLEEPS), started(SLEEPS)
     listed(tmp_path, keeper, Worker=worker)
 
     with pytest.raises(SetupError, match=rf"Worker \(process {worker.pid}\) did not end within"):
-        service_list.stop_all(tmp_path)
+        process_list.stop_all(tmp_path)
 
-    assert service_list.alive(tmp_path) == [("Worker", worker.pid)]
+    assert process_list.alive(tmp_path) == [("Worker", worker.pid)]
 
 
 def test_what_was_kept_by_somebody_who_was_killed_is_ended_by_who_comes_next(
     tmp_path: Path, started: Started, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keeper, worker = started(SLEEPS), started(SLEEPS)
-    folder = tmp_path / places.STATION
+    folder = tmp_path / local_project.STATION
     folder.mkdir(parents=True)
     listed(folder, keeper, Worker=worker)
 

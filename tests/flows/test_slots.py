@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from flows import slots
-from flows.ui import LEASES
+from flows.local_stack.ui import LEASES
+from flows.orchestration import concurrency
 
 ROOT = Path(__file__).parents[2]
 CPU = f"preface-{socket.gethostname()}-cpu"
@@ -70,7 +70,7 @@ def test_each_gpu_is_one_place_by_the_number_that_the_worker_was_given(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
-    assert slots.slot_of("cuda") == (f"preface-{socket.gethostname()}-{name}", 1)
+    assert concurrency.slot_of("cuda") == (f"preface-{socket.gethostname()}-{name}", 1)
 
 
 @pytest.mark.parametrize("threads", [None, "", "0", "-1", "1.5", "many", "4,2"])
@@ -79,14 +79,14 @@ def test_a_cpu_whose_threads_nobody_limits_is_one_place(monkeypatch: pytest.Monk
     if threads is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
 
-    assert slots.slot_of("cpu") == (CPU, 1)
+    assert concurrency.slot_of("cpu") == (CPU, 1)
 
 
 def test_a_cpu_has_as_many_places_as_cores_for_their_threads_and_one_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = len(os.sched_getaffinity(0))
     for threads in range(1, 2 * cores + 1):
         monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
-        name, places = slots.slot_of("cpu")
+        name, places = concurrency.slot_of("cpu")
         assert name == CPU
         assert places >= 1
         assert places * threads <= cores or places == 1
@@ -225,7 +225,7 @@ def test_a_command_by_hand_on_a_server_of_its_own_takes_no_place(
 
     @flow
     def train() -> tuple[float, float]:
-        with slots.training_slot() as outer, slots.training_slot() as inner:
+        with concurrency.training_slot() as outer, concurrency.training_slot() as inner:
             within = inner.spent().device_seconds
             return outer.spent().device_seconds, within
 
@@ -267,7 +267,7 @@ def restarted(places: Places, leases: Mapping[str, str]) -> Iterator[None]:
         assert places.held() == 1
     assert not places.answers()
     with places.server(leases):
-        places.wait_until(began + slots.LEASE_SECONDS + 2 * REPOSSESSOR_SECONDS + 10)
+        places.wait_until(began + concurrency.LEASE_SECONDS + 2 * REPOSSESSOR_SECONDS + 10)
         yield
 
 

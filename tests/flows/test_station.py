@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import service_list
-from registry import look
+from flows.process import process_list
+from registry import queries
 from tests.flows.station import Station, keeping
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(1200)]
@@ -67,7 +67,7 @@ def test_rows_appended_upstream_are_trained_on_by_the_next_scheduled_run(station
     station.awaited(lambda: len(station.project.store.versions("film")) == 2)
 
     assert reasons(station, 2).startswith("the data changed since version 1 (DVC ")
-    station.awaited(lambda: look.current(station.project.store, "film", "Production").number == 2)
+    station.awaited(lambda: queries.current(station.project.store, "film", "Production").number == 2)
 
 
 def test_what_runs_when_is_listed(station: Station) -> None:
@@ -79,7 +79,7 @@ def test_what_runs_when_is_listed(station: Station) -> None:
     assert film["next run"]
     assert film["last run"]
     assert film["result"] in ("Unchanged", "Promoted")
-    assert film["production"] == look.current(station.project.store, "film", "Production").number
+    assert film["production"] == queries.current(station.project.store, "film", "Production").number
     assert (story["schedule"], story["next run"], story["production"]) == ("none", None, None)
 
 
@@ -223,10 +223,10 @@ def test_what_a_schedule_trained_is_made_again_with_workspace_and_cache_gone(sta
 
 
 def test_down_stops_all_of_it_and_nothing_else(station: Station) -> None:
-    theirs = [pid for _, pid in service_list.alive(station.folder)]
+    theirs = [pid for _, pid in process_list.alive(station.folder)]
     assert len(theirs) == 3
 
-    assert sorted(service_list.stop_all(station.folder)) == ["Prefect", "Worker"]
+    assert sorted(process_list.stop_all(station.folder)) == ["Prefect", "Worker"]
 
     assert [pid for pid in theirs if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
-    assert service_list.alive(station.folder) == []
+    assert process_list.alive(station.folder) == []

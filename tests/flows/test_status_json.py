@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from components.data import read_examples
+from cli import main
+from components.data.prepare import read_examples
 from components.errors import Diverged
-from flows import cli, places
-from flows.endings import outcome_of
+from flows.process import local_project
+from flows.tasks.outcome import outcome_of
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -27,9 +28,11 @@ def command(project: Project, *arguments: str) -> Result:
     """The command as somebody in the project types it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.root)
-        for name, value in (places.SWITCHES | {"PREFECT_HOME": str(project.root / ".preface" / "prefect")}).items():
+        for name, value in (
+            local_project.SWITCHES | {"PREFECT_HOME": str(project.root / ".preface" / "prefect")}
+        ).items():
             patch.setenv(name, value)
-        return CliRunner().invoke(cli.preface, list(arguments))
+        return CliRunner().invoke(main.preface, list(arguments))
 
 
 def rows(project: Project, *tasks: str) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def lived(
 
         project.change("tasks.film.prefix.training.seed", 6)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("components.training.learning_rate", lambda *_: float("inf"))
+            patch.setattr("components.training.loop.learning_rate", lambda *_: float("inf"))
             with pytest.raises(Diverged):
                 project.retrain()
         yield project

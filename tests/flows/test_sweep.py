@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from components import sweep as sweeping
 from components.errors import TrainingError
-from registry import artifact
+from components.training import sweep as sweeping
+from registry.artifact import adapter_folder
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -28,7 +28,7 @@ def test_a_sweep_ends_in_a_version_with_the_settings_that_won(swept: Project) ->
 
     assert (outcome.result, outcome.version) == ("Staged", 1)
     made = swept.store.version("film", 1)
-    rate = artifact.read(swept.store.download(made)).manifest.params["prefix"]["training"]["learning_rate"]
+    rate = adapter_folder.read(swept.store.download(made)).manifest.params["prefix"]["training"]["learning_rate"]
     [parent, *others] = swept.mlflow_runs()
     trials = [run for run in others if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert {run.info.status for run in swept.mlflow_runs()} == {"FINISHED"}

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from components.errors import SetupError
-from flows import service_list, temporary_server
+from flows.local_stack import temporary_server
+from flows.process import process_list
 from tests.conftest import Site
 
 ROOT = Path(__file__).parents[2]
@@ -113,8 +114,8 @@ def test_the_next_command_ends_servers_that_are_nobodys(tmp_path: Path, sleeper:
     dead.wait()
     folder = tmp_path / temporary_server.FOLDER / str(dead.pid)
     folder.mkdir(parents=True)
-    service_list.note([("Prefect", sleeper.pid, None)], folder)
-    file = folder / service_list.LIST
+    process_list.note([("Prefect", sleeper.pid, None)], folder)
+    file = folder / process_list.LIST
     file.write_text(file.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {dead.pid}'))
 
     assert temporary_server.sweep(tmp_path) == ["Prefect"]
@@ -128,7 +129,7 @@ def test_those_of_commands_that_run_are_left_alone(tmp_path: Path, sleeper: subp
     begins = tmp_path / temporary_server.FOLDER / str(sleeper.pid)  # it has not written its list yet
     for folder in (theirs, begins):
         folder.mkdir(parents=True)
-    service_list.note([("Prefect", sleeper.pid, None)], theirs)
+    process_list.note([("Prefect", sleeper.pid, None)], theirs)
 
     assert temporary_server.sweep(tmp_path) == []
 
@@ -142,8 +143,8 @@ def test_a_process_that_has_the_number_of_a_dead_one_is_left_alone(
 ) -> None:
     folder = tmp_path / temporary_server.FOLDER / "99999999"
     folder.mkdir(parents=True)
-    service_list.note([("Prefect", sleeper.pid, None)], folder)
-    file = folder / service_list.LIST
+    process_list.note([("Prefect", sleeper.pid, None)], folder)
+    file = folder / process_list.LIST
     file.write_text(file.read_text().replace('"began": ', '"began": 1'))
 
     assert temporary_server.sweep(tmp_path) == []

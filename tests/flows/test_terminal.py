@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import tables, terminal
+from cli import render
+from flows.process import terminal
 
 ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 HOSTILE = {
@@ -34,9 +35,9 @@ READ = ("Zürich, naïve", "👩‍👩‍👧 ❤️", "می‌خواهم", "ש
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
 def test_what_a_terminal_would_obey_is_shown_as_its_escape(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     terminal.say(text)
-    tables.show([{"task": "film", "reason": text}])
-    tables.show([], empty=text)
-    tables.show_one({"reason": text, "rules": {text: text}})
+    render.show([{"task": "film", "reason": text}])
+    render.show([], empty=text)
+    render.show_one({"reason": text, "rules": {text: text}})
 
     said = capsys.readouterr().out.replace("\n", "")
     assert not ACTING & set(map(unicodedata.category, said))
@@ -59,7 +60,7 @@ def test_no_text_acts_on_a_terminal_and_each_can_be_encoded(text: str) -> None:
 
 @given(st.text(st.characters()))
 def test_a_value_is_never_more_than_one_line_of_a_table(text: str) -> None:
-    assert len(tables._cell(text).splitlines()) == 1
+    assert len(render._cell(text).splitlines()) == 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "iso8859-1"])
@@ -70,7 +71,7 @@ def test_json_is_exact_whatever_the_encoding_of_the_output(
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
 
-    tables.show([{"answer": text}], as_json=True)
+    render.show([{"answer": text}], as_json=True)
     sys.stdout.flush()
 
     assert json.loads(written.getvalue().decode(encoding)) == [{"answer": text}]

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(900)]
 def test_each_has_its_own_run_and_every_version_the_evidence_it_was_judged_by(
     prepared_folder: Path, tmp_path: Path, mlflow_server: tuple[str, object]
 ) -> None:
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     uri, _ = mlflow_server
     folders = [tmp_path / "one" / "project", tmp_path / "other" / "project"]
@@ -29,7 +29,7 @@ def test_each_has_its_own_run_and_every_version_the_evidence_it_was_judged_by(
         own |= {"PREFECT_HOME": str(folder / ".preface" / "prefect")}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | own
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *command],
+            [sys.executable, "-m", "cli.main", *command],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,

@@ -19,7 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import places, service_list, ui
+from flows.local_stack import ui
+from flows.process import local_project, process_list
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -45,18 +46,18 @@ class Checkout:
 
     @property
     def folder(self) -> Path:
-        return self.root / places.STATION
+        return self.root / local_project.STATION
 
     def make(self, target: str) -> subprocess.CompletedProcess[str]:
         """What `make up` and `make down` run."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_TRACK"))}
-        command = [sys.executable, "-m", "flows.up", target]
+        command = [sys.executable, "-m", "flows.local_stack.up", target]
         return subprocess.run(command, cwd=self.root, env=own, capture_output=True, text=True, timeout=600)
 
     def processes(self) -> list[psutil.Process]:
         """All that runs here: what is listed, and what each of it started."""
         found = {}
-        for _, pid in service_list.alive(self.folder):
+        for _, pid in process_list.alive(self.folder):
             with suppress(psutil.NoSuchProcess):
                 leader = psutil.Process(pid)
                 found |= {each.pid: each for each in (leader, *leader.children(recursive=True))}
@@ -66,8 +67,8 @@ class Checkout:
         """Neither one of those processes, nor a port, nor the list."""
         _, left = psutil.wait_procs([each for each in were if lives(each)], timeout=10)
         assert [each.cmdline() for each in left if lives(each)] == []
-        assert [port for port in (self.mlflow, self.prefect) if service_list.listening(port)] == []
-        assert not (self.folder / service_list.LIST).exists()
+        assert [port for port in (self.mlflow, self.prefect) if process_list.listening(port)] == []
+        assert not (self.folder / process_list.LIST).exists()
 
 
 @pytest.fixture
@@ -77,8 +78,8 @@ def checkout(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Checkout]
     for package in ("flows", "registry", "components"):
         shutil.copytree(ROOT / package, made.root / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file, fixed, own in (
-        ("flows/ui.py", f"= {ui.MLFLOW_PORT}, {ui.PREFECT_PORT}\n", f"= {made.mlflow}, {made.prefect}\n"),
-        ("flows/cli_run.py", f"default={ui.PREFECT_PORT},", f"default={made.prefect},"),
+        ("flows/local_stack/ui.py", f"= {ui.MLFLOW_PORT}, {ui.PREFECT_PORT}\n", f"= {made.mlflow}, {made.prefect}\n"),
+        ("cli/commands/schedule.py", f"default={ui.PREFECT_PORT},", f"default={made.prefect},"),
     ):
         text = (made.root / file).read_text(encoding="utf-8")
         assert text.count(fixed) == 1, f"{file} takes its ports from elsewhere now"
@@ -96,7 +97,7 @@ def stranger(checkout: Checkout, free_port: Callable[[], int]) -> Iterator[psuti
     """A server of somebody else's, in the folder where ours work."""
     checkout.folder.mkdir(parents=True)
     port = free_port()
-    command = [sys.executable, "-m", "http.server", "--bind", service_list.HOST, str(port)]
+    command = [sys.executable, "-m", "http.server", "--bind", process_list.HOST, str(port)]
     with subprocess.Popen(
         command, cwd=checkout.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
@@ -130,23 +131,23 @@ def test_down_stops_just_what_up_started(checkout: Checkout, stranger: psutil.Pr
 
     assert (up.returncode, up.stderr) == (0, ""), up.stderr
     for name, port in (("MLflow", checkout.mlflow), ("Prefect", checkout.prefect)):
-        assert f"{name:8} http://{service_list.HOST}:{port}" in up.stdout
+        assert f"{name:8} http://{process_list.HOST}:{port}" in up.stdout
     assert "`make down` stops it" in up.stdout
     assert "Ctrl-C" not in up.stdout
-    assert status(f"http://{service_list.HOST}:{checkout.mlflow}/") == 200
-    assert status(f"http://{service_list.HOST}:{checkout.prefect}/api/health") == 200
-    assert {name for name, _ in service_list.alive(checkout.folder)} == {
-        service_list.ITSELF,
+    assert status(f"http://{process_list.HOST}:{checkout.mlflow}/") == 200
+    assert status(f"http://{process_list.HOST}:{checkout.prefect}/api/health") == 200
+    assert {name for name, _ in process_list.alive(checkout.folder)} == {
+        process_list.ITSELF,
         "MLflow",
         "Prefect",
         "Worker",
     }
-    were, listed = checkout.processes(), service_list.alive(checkout.folder)
+    were, listed = checkout.processes(), process_list.alive(checkout.folder)
     assert len(were) >= len(listed) == 4
 
     again = checkout.make("up")
     assert (again.returncode, again.stdout) == (0, "running already; `make down` stops it\n")
-    assert service_list.alive(checkout.folder) == listed, "the same still run"
+    assert process_list.alive(checkout.folder) == listed, "the same still run"
 
     down = checkout.make("down")
     assert (down.returncode, down.stderr) == (0, "")
@@ -164,8 +165,8 @@ def test_down_stops_what_is_left_where_the_one_that_kept_it_was_killed(
 ) -> None:
     assert checkout.make("up").returncode == 0
     were = checkout.processes()
-    (name, itself), *others = service_list.alive(checkout.folder)
-    assert name == service_list.ITSELF
+    (name, itself), *others = process_list.alive(checkout.folder)
+    assert name == process_list.ITSELF
 
     kill(itself)
 
@@ -182,14 +183,14 @@ def test_down_stops_what_is_left_where_the_one_that_kept_it_was_killed(
 @pytest.mark.slow
 def test_up_starts_all_of_it_anew_where_the_one_that_kept_it_was_killed(checkout: Checkout) -> None:
     assert checkout.make("up").returncode == 0
-    were, (_, itself) = checkout.processes(), service_list.alive(checkout.folder)[0]
+    were, (_, itself) = checkout.processes(), process_list.alive(checkout.folder)[0]
     kill(itself)
 
     up = checkout.make("up")
 
     assert (up.returncode, up.stderr) == (0, ""), up.stderr
-    now = service_list.alive(checkout.folder)
-    assert {name for name, _ in now} == {service_list.ITSELF, "MLflow", "Prefect", "Worker"}
+    now = process_list.alive(checkout.folder)
+    assert {name for name, _ in now} == {process_list.ITSELF, "MLflow", "Prefect", "Worker"}
     assert {pid for _, pid in now} & {each.pid for each in were} == set()
     assert [each.cmdline() for each in were if lives(each)] == []
     everything = checkout.processes()
@@ -200,10 +201,10 @@ def test_up_starts_all_of_it_anew_where_the_one_that_kept_it_was_killed(checkout
 def test_whoever_has_a_number_out_of_the_list_by_now_is_left_alone(
     checkout: Checkout, stranger: psutil.Process
 ) -> None:
-    began = service_list.began(stranger.pid)
+    began = process_list.began(stranger.pid)
     assert began is not None
     entry = {"name": "Worker", "pid": stranger.pid, "port": None, "began": began - 1}
-    listed = checkout.folder / service_list.LIST
+    listed = checkout.folder / process_list.LIST
     listed.write_text(json.dumps([entry]), encoding="utf-8")
 
     down = checkout.make("down")
@@ -218,9 +219,9 @@ def test_whoever_has_a_number_out_of_the_list_by_now_is_left_alone(
 
 
 def test_up_does_not_take_the_workers_of_a_fleet_for_its_own(checkout: Checkout, stranger: psutil.Process) -> None:
-    keeper = {"name": service_list.ITSELF, "pid": stranger.pid, "port": None, "began": service_list.began(stranger.pid)}
+    keeper = {"name": process_list.ITSELF, "pid": stranger.pid, "port": None, "began": process_list.began(stranger.pid)}
     others = [keeper | {"name": name} for name in ("Prefect", "Worker")]
-    listed = checkout.folder / service_list.LIST
+    listed = checkout.folder / process_list.LIST
     listed.write_text(json.dumps([keeper, *others]), encoding="utf-8")
 
     up = checkout.make("up")
@@ -236,7 +237,7 @@ def test_up_does_not_take_the_workers_of_a_fleet_for_its_own(checkout: Checkout,
 
 
 def test_up_says_which_port_is_taken_and_leaves_nothing(checkout: Checkout) -> None:
-    with socket.create_server((service_list.HOST, checkout.prefect)):
+    with socket.create_server((process_list.HOST, checkout.prefect)):
         up = checkout.make("up")
 
     assert (up.returncode, up.stdout) == (1, "")

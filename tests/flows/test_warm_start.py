@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from components import training
-from components.params import RetrainParams
-from flows import reproduce
-from registry import artifact
+from components.config.params import RetrainParams
+from components.training import loop
+from flows.reproduction import reproduce
+from registry.artifact import adapter_folder
 
 pytestmark = pytest.mark.flow
 Project = Any  # tests/flows/conftest.py; test modules are not packages
@@ -33,7 +33,7 @@ def more_rows(project: Project) -> None:
 
 
 def manifest(project: Project, number: int) -> Any:
-    return artifact.read(project.store.download(project.store.version("film", number))).manifest
+    return adapter_folder.read(project.store.download(project.store.version("film", number))).manifest
 
 
 def test_both_starts_are_trained_and_the_report_names_both(live: Project) -> None:
@@ -86,7 +86,7 @@ def test_a_task_without_a_version_goes_on_from_another_s(live: Project) -> None:
 
     assert live.retrain("sequel").result == "Staged"
 
-    first = artifact.read(live.store.download(live.store.version("sequel", 1))).manifest
+    first = adapter_folder.read(live.store.download(live.store.version("sequel", 1))).manifest
     assert first.start.model_dump() == {"task": "film", "version": 1, "digest": manifest(live, 1).digest}
     assert sorted(live.report(1, "sequel").starts) == ["cold", "warm"]
     assert reproduce.run(live.root, "sequel@1").identical
@@ -96,7 +96,7 @@ def test_a_task_without_a_version_goes_on_from_another_s(live: Project) -> None:
     assert live.retrain("sequel").result == "Unchanged"
     more_rows(live)
     assert live.retrain("sequel").result == "Staged"
-    second = artifact.read(live.store.download(live.store.version("sequel", 2))).manifest
+    second = adapter_folder.read(live.store.download(live.store.version("sequel", 2))).manifest
     assert second.start.model_dump() == {"version": 1, "digest": first.digest}
 
 
@@ -110,7 +110,7 @@ def test_without_being_asked_for_there_is_none(project: Project) -> None:
 
 
 def test_an_interrupted_training_goes_on_from_both_checkpoints(live: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = training.optimizer_step, []
+    real, calls = loop.optimizer_step, []
 
     def stopped(*arguments: Any) -> Any:
         calls.append(1)
@@ -119,7 +119,7 @@ def test_an_interrupted_training_goes_on_from_both_checkpoints(live: Project, mo
         return real(*arguments)
 
     more_rows(live)
-    monkeypatch.setattr(training, "optimizer_step", stopped)
+    monkeypatch.setattr(loop, "optimizer_step", stopped)
     with pytest.raises(RuntimeError, match="plug"):
         live.retrain()
     assert {"checkpoint-cold.safetensors", "checkpoint-warm.safetensors"} <= live.kept()

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.base_hash import BaseHash
+from components.base.base_hash import BaseHash
 from components.errors import NotFound
-from registry import artifact, lifecycle, look, registration
-from registry.manifest import BasePin, CodePin, DataPin, Draft, Shape
+from registry import queries
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import BasePin, CodePin, DataPin, Draft, Shape
 from registry.protocol import Head, Run, Stage, Version
-from registry.releases import PREFIX, Release
+from registry.release_log import PREFIX, Release
+from registry.releases import lifecycle, registration
 
 MakeDraft = Callable[..., Draft]
 MakeAdapter = Callable[..., Path]
@@ -48,7 +50,7 @@ def draft() -> MakeDraft:
             "virtual_tokens": 3,
             "shape": Shape(layers=2, kv_heads=2, head_size=8, hidden=32, heads=4),
             "base": pin(BASE),
-            "data": DataPin(hash="d" * 64, lock={"cmd": "python -m components.data movie-sentiment"}),
+            "data": DataPin(hash="d" * 64, lock={"cmd": "python -m components.data.prepare movie-sentiment"}),
             "fingerprint": "f" * 64,
             "seed": 0,
             "recipe": 1,
@@ -75,7 +77,7 @@ def write_adapter(draft: MakeDraft) -> MakeAdapter:
     def make(folder: Path, method: str = "prompt", **changes: Any) -> Path:
         made = draft(method, **changes)
         values = np.random.default_rng(made.seed).standard_normal(made.tensor_shape).astype(np.float32)
-        artifact.write(folder, values, made)
+        adapter_folder.write(folder, values, made)
         return folder
 
     return make
@@ -199,7 +201,7 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One real store on SQLite for the whole session, since its first opening costs more than a second."""
     import mlflow
 
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -249,9 +251,9 @@ def candidate(task: str, tmp_path: Path, write_adapter: MakeAdapter) -> Callable
         said = {"seed": seed, "fingerprint": fingerprint, "data": rows} | changes | {"task": task}
         folder = write_adapter(tmp_path / f"adapter-{seed}", **said)
         report = tmp_path / f"gate-{seed}.json"
-        champion = look.current(store, task, "Production")
+        champion = queries.current(store, task, "Production")
         report.write_text(json.dumps({"passed": passed, "seed": seed, "champion": champion and champion.number}))
-        mark = artifact.read(folder).manifest.fingerprint
+        mark = adapter_folder.read(folder).manifest.fingerprint
         run = store.start_run(task, f"run-{seed}", {f"{PREFIX}fingerprint": mark}, {})
         store.log_dataset(run, task, DVC_MD5, "reviews.csv", "training")
         return registration.register(store, folder, run, report, DVC_MD5, forced)
@@ -315,7 +317,7 @@ class Seen:
     @property
     def log(self) -> list[tuple[str, int]]:
         """Action and version of each entry that took effect."""
-        return [(e.release.action, e.release.version) for e in look.history(self._store, self._task) if not e.void]
+        return [(e.release.action, e.release.version) for e in queries.history(self._store, self._task) if not e.void]
 
 
 @pytest.fixture
@@ -332,9 +334,9 @@ def damage(store: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
         def damaged(version: Version) -> Path:
             folder: Path = real(version)
-            raw = bytearray((folder / artifact.WEIGHTS).read_bytes())
+            raw = bytearray((folder / adapter_folder.WEIGHTS).read_bytes())
             raw[-1] ^= 1
-            (folder / artifact.WEIGHTS).write_bytes(raw)
+            (folder / adapter_folder.WEIGHTS).write_bytes(raw)
             return folder
 
         monkeypatch.setattr(store, "download", damaged)

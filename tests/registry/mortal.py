@@ -67,7 +67,7 @@ def mortals(folder: Path) -> Iterator[Mortals]:
 
 
 def main() -> None:
-    from registry import lifecycle, look, model, registration  # noqa: F401  (a child finds them imported)
+    from registry.releases import registration  # noqa: F401  (a child finds them imported)
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
@@ -113,7 +113,7 @@ def _work(order: dict[str, Any]) -> list[Any]:
     import mlflow
 
     from components.errors import PrefaceError
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     store, task = Store(order["uri"], stages=order.get("stages", True)), order["task"]
     PLANTS[order.get("plant", "")]()
@@ -152,7 +152,7 @@ def _work(order: dict[str, Any]) -> list[Any]:
 
 
 def _register(store: Any, task: str, adapter: str, report: str, run: str | None = None, forced: bool = False) -> Any:
-    from registry import registration
+    from registry.releases import registration
 
     run = run or store.start_run(task, "a run", {}, {})
     version = registration.register(store, Path(adapter), run, Path(report), "0" * 32 + ".dir", forced)
@@ -160,7 +160,7 @@ def _register(store: Any, task: str, adapter: str, report: str, run: str | None 
 
 
 def _judge(store: Any, task: str, number: int, report: str) -> Any:
-    from registry import registration
+    from registry.releases import registration
 
     version = registration.judge_again(store, store.version(task, number), Path(report))
     return {"version": version.number}
@@ -168,7 +168,7 @@ def _judge(store: Any, task: str, number: int, report: str) -> Any:
 
 def _move(action: str) -> Callable[..., Any]:
     def step(store: Any, task: str, **given: Any) -> Any:
-        from registry import lifecycle
+        from registry.releases import lifecycle
 
         moved = getattr(lifecycle, action)(store, task, who="ada", reason="to see", **given)
         return {"version": moved.version.number, "changed": moved.changed}
@@ -177,7 +177,7 @@ def _move(action: str) -> Callable[..., Any]:
 
 
 def _restore(store: Any, task: str) -> Any:
-    from registry import lifecycle
+    from registry.releases import lifecycle
 
     lifecycle.restore(store, task)
     return {}
@@ -196,18 +196,18 @@ def _by_hand(store: Any, task: str, number: int) -> Any:
 
 def _status(store: Any, task: str) -> Any:
     """The next command of anybody, and what it tells."""
-    from registry import look
+    from registry import queries
 
-    status = look.status(store, task)
+    status = queries.status(store, task)
     production, staging = (v.number if v else None for v in (status.production, status.staging))
     return {"drift": status.drift, "faults": status.faults, "production": production, "staging": staging}
 
 
 def _facts(store: Any, task: str) -> Any:
     """What the store holds, read with MLflow's client alone but for the log; changes nothing."""
-    from registry import look
-    from registry.releases import PREFIX
-    from registry.state import PENDING, PROJECTED
+    from registry import queries
+    from registry.release_log import PREFIX
+    from registry.releases.state import PENDING, PROJECTED
 
     client = store._client
     if not client.search_registered_models(f"name = '{task}'"):
@@ -216,7 +216,7 @@ def _facts(store: Any, task: str) -> Any:
     versions = sorted(client.search_model_versions(f"name = '{task}'"), key=lambda version: int(version.version))
     if not versions:
         return {}
-    log = look.history(store, task)
+    log = queries.history(store, task)
     line = [entry.release for entry in log if not entry.void]
     projected = registered.tags.get(PROJECTED, "0").partition(" ")[0]
     said = {int(v.version): {key: v.tags.get(PREFIX + key, "") for key in ("gate", "settled")} for v in versions}
@@ -252,8 +252,8 @@ STEPS: dict[str, Callable[..., Any]] = {
 
 
 def _no_marks() -> None:
-    from registry.state import PENDING
-    from registry.store import Store
+    from registry.mlflow.store import Store
+    from registry.releases.state import PENDING
 
     real = Store.tag_task
 
@@ -265,7 +265,7 @@ def _no_marks() -> None:
 
 
 def _tag_first() -> None:
-    from registry import projection
+    from registry.releases import projection
 
     _no_marks()
     real = projection._project

@@ -17,7 +17,7 @@ import safetensors.numpy
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from registry.artifact import FILES, MANIFEST, TENSOR, WEIGHTS
+from registry.artifact.adapter_folder import FILES, MANIFEST, TENSOR, WEIGHTS
 
 from . import hostile_json
 

@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import ArtifactError, BaseMismatch, PrefaceError
-from registry import artifact
-from registry.manifest import Draft, Shape
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import Draft, Shape
 
 MakeDraft = Callable[..., Draft]
 MakeAdapter = Callable[..., Path]
-NAMES = [*artifact.FILES, artifact.MANIFEST]
+NAMES = [*adapter_folder.FILES, adapter_folder.MANIFEST]
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, write_adapter: MakeAdapte
 
 def seal(folder: Path, edit: dict[str, Any]) -> None:
     """Edit the manifest and give it the digest of its new content, as a determined liar would."""
-    content = json.loads((folder / artifact.MANIFEST).read_text()) | edit
+    content = json.loads((folder / adapter_folder.MANIFEST).read_text()) | edit
     del content["digest"]
     content["digest"] = hashlib.sha256(render(content)).hexdigest()
-    (folder / artifact.MANIFEST).write_bytes(render(content))
+    (folder / adapter_folder.MANIFEST).write_bytes(render(content))
 
 
 def render(content: Any) -> bytes:
@@ -52,9 +52,9 @@ def render(content: Any) -> bytes:
 
 def forge_weights(folder: Path, raw: bytes) -> None:
     """Put other weights in and make every digest agree again."""
-    (folder / artifact.WEIGHTS).write_bytes(raw)
-    files = json.loads((folder / artifact.MANIFEST).read_text())["files"]
-    files[artifact.WEIGHTS] = {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    (folder / adapter_folder.WEIGHTS).write_bytes(raw)
+    files = json.loads((folder / adapter_folder.MANIFEST).read_text())["files"]
+    files[adapter_folder.WEIGHTS] = {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     seal(folder, {"files": files})
 
 
@@ -63,8 +63,8 @@ def test_what_was_written_is_read_back(tmp_path: Path, draft: MakeDraft, method:
     made = draft(method, template="Avis : « {text} »\n")
     tensor = np.random.default_rng(0).standard_normal(made.tensor_shape).astype(np.float32)
 
-    written = artifact.write(tmp_path / "adapter", tensor, made)
-    adapter = artifact.read(tmp_path / "adapter", base_hash=made.base.hash)
+    written = adapter_folder.write(tmp_path / "adapter", tensor, made)
+    adapter = adapter_folder.read(tmp_path / "adapter", base_hash=made.base.hash)
 
     assert adapter.manifest == written
     assert adapter.manifest.model_dump(exclude={"format", "files", "digest"}) == made.model_dump()
@@ -84,7 +84,7 @@ def test_writing_again_replaces_the_whole_folder(folder: Path, write_adapter: Ma
 
     write_adapter(folder, "prefix", seed=7)
 
-    assert artifact.read(folder).manifest.seed == 7
+    assert adapter_folder.read(folder).manifest.seed == 7
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,53 +95,53 @@ class TestOneFile:
         (folder / name).write_bytes(raw)
 
         with pytest.raises(ArtifactError, match=name):
-            artifact.read(folder)
+            adapter_folder.read(folder)
 
     def test_truncated(self, folder: Path, name: str) -> None:
         os.truncate(folder / name, (folder / name).stat().st_size - 1)
 
         with pytest.raises(ArtifactError, match=name):
-            artifact.read(folder)
+            adapter_folder.read(folder)
 
     def test_empty(self, folder: Path, name: str) -> None:
         os.truncate(folder / name, 0)
 
         with pytest.raises(ArtifactError, match=name):
-            artifact.read(folder)
+            adapter_folder.read(folder)
 
     def test_grown(self, folder: Path, name: str) -> None:
         with (folder / name).open("ab") as file:
             file.write(b"\n")
 
         with pytest.raises(ArtifactError, match=name):
-            artifact.read(folder)
+            adapter_folder.read(folder)
 
     def test_missing(self, folder: Path, name: str) -> None:
         (folder / name).unlink()
 
         with pytest.raises(ArtifactError, match=name):
-            artifact.read(folder)
+            adapter_folder.read(folder)
 
     def test_symlink_to_the_right_bytes(self, folder: Path, tmp_path: Path, name: str) -> None:
         (folder / name).rename(tmp_path / name)
         (folder / name).symlink_to(tmp_path / name)
 
         with pytest.raises(ArtifactError, match="symbolic link"):
-            artifact.read(folder)
+            adapter_folder.read(folder)
 
     def test_a_pipe_in_its_place_does_not_hang(self, folder: Path, name: str) -> None:
         (folder / name).unlink()
         os.mkfifo(folder / name)
 
         with pytest.raises(ArtifactError, match="regular file"):
-            artifact.read(folder)
+            adapter_folder.read(folder)
 
     def test_a_folder_in_its_place(self, folder: Path, name: str) -> None:
         (folder / name).unlink()
         (folder / name).mkdir()
 
         with pytest.raises(ArtifactError, match="regular file"):
-            artifact.read(folder)
+            adapter_folder.read(folder)
 
 
 @pytest.mark.parametrize("extra", ["optimizer.pt", ".hidden", "sub/"])
@@ -149,36 +149,36 @@ def test_an_extra_entry_is_named(folder: Path, extra: str) -> None:
     (folder / extra).mkdir() if extra.endswith("/") else (folder / extra).touch()
 
     with pytest.raises(ArtifactError, match=f"holds \\['{extra.strip('/')}'\\]"):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 def test_no_folder_and_no_manifest_are_no_adapter(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a folder"):
-        artifact.read(tmp_path / "absent")
+        adapter_folder.read(tmp_path / "absent")
     with pytest.raises(ArtifactError, match=r"no manifest\.json"):
-        artifact.read(tmp_path)
+        adapter_folder.read(tmp_path)
 
 
 def test_another_base_is_refused_with_both_hashes(folder: Path, draft: MakeDraft) -> None:
     with pytest.raises(BaseMismatch, match=f"{draft().base.hash} and would run on {'a' * 64}"):
-        artifact.read(folder, base_hash="a" * 64)
+        adapter_folder.read(folder, base_hash="a" * 64)
 
 
 @pytest.mark.parametrize("edit", [{"template": "{text}"}, {"seed": 1}, {"metrics": {"accuracy": 0.99}}])
 def test_an_edited_manifest_is_refused(folder: Path, edit: dict[str, Any]) -> None:
-    content = json.loads((folder / artifact.MANIFEST).read_text())
-    (folder / artifact.MANIFEST).write_text(json.dumps(content | edit, indent=1, sort_keys=True) + "\n")
+    content = json.loads((folder / adapter_folder.MANIFEST).read_text())
+    (folder / adapter_folder.MANIFEST).write_text(json.dumps(content | edit, indent=1, sort_keys=True) + "\n")
 
     with pytest.raises(ArtifactError, match="changed after it was written"):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 def test_a_manifest_in_other_bytes_is_refused(folder: Path) -> None:
-    path = folder / artifact.MANIFEST
+    path = folder / adapter_folder.MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text())))
 
     with pytest.raises(ArtifactError, match="changed after it was written"):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -195,31 +195,31 @@ def test_a_manifest_of_another_form_is_refused(folder: Path, edit: dict[str, Any
     seal(folder, edit)
 
     with pytest.raises(ArtifactError, match=fault):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 def test_a_manifest_that_forgets_a_file_is_refused(folder: Path) -> None:
-    files = json.loads((folder / artifact.MANIFEST).read_text())["files"]
-    del files[artifact.WEIGHTS]
+    files = json.loads((folder / adapter_folder.MANIFEST).read_text())["files"]
+    del files[adapter_folder.WEIGHTS]
     seal(folder, {"files": files})
 
     with pytest.raises(ArtifactError, match=r"lists \['adapter_config.json', 'card.md'\]"):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"seed": NaN}', b"null"])
 def test_a_manifest_that_is_no_manifest_is_refused(folder: Path, raw: bytes) -> None:
-    (folder / artifact.MANIFEST).write_bytes(raw)
+    (folder / adapter_folder.MANIFEST).write_bytes(raw)
 
-    with pytest.raises(ArtifactError, match=artifact.MANIFEST):
-        artifact.read(folder)
+    with pytest.raises(ArtifactError, match=adapter_folder.MANIFEST):
+        adapter_folder.read(folder)
 
 
 def test_a_manifest_of_a_gigabyte_is_not_read(folder: Path) -> None:
-    os.truncate(folder / artifact.MANIFEST, 1 << 30)  # sparse: costs nothing here
+    os.truncate(folder / adapter_folder.MANIFEST, 1 << 30)  # sparse: costs nothing here
 
     with pytest.raises(ArtifactError, match="at most 1048576"):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -242,15 +242,15 @@ def test_a_wrong_tensor_is_refused_whatever_the_digests_say(
     forge_weights(folder, safetensors.numpy.save(tensors))
 
     with pytest.raises(ArtifactError, match=fault):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 @pytest.mark.parametrize("raw", [b"not safetensors at all", b"\xff" * 8, b"\x02" + b"\0" * 7 + b"{}trailing"])
 def test_weights_that_are_no_safetensors_are_refused_whatever_the_digests_say(folder: Path, raw: bytes) -> None:
     forge_weights(folder, raw)
 
-    with pytest.raises(ArtifactError, match=artifact.WEIGHTS):
-        artifact.read(folder)
+    with pytest.raises(ArtifactError, match=adapter_folder.WEIGHTS):
+        adapter_folder.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -265,14 +265,14 @@ def test_a_wrong_tensor_is_not_written(
     tmp_path: Path, draft: MakeDraft, tensor: np.ndarray[Any, Any], fault: str
 ) -> None:
     with pytest.raises(ArtifactError, match=fault):
-        artifact.write(tmp_path / "adapter", tensor, draft())
+        adapter_folder.write(tmp_path / "adapter", tensor, draft())
 
     assert not list(tmp_path.iterdir())
 
 
 def test_what_json_cannot_say_is_not_written(tmp_path: Path, draft: MakeDraft) -> None:
     with pytest.raises(ArtifactError, match="no manifest can say"):
-        artifact.write(tmp_path / "adapter", np.zeros((3, 32), np.float32), draft(params={"x": float("nan")}))
+        adapter_folder.write(tmp_path / "adapter", np.zeros((3, 32), np.float32), draft(params={"x": float("nan")}))
 
     assert not list(tmp_path.iterdir())
 
@@ -303,7 +303,7 @@ def test_a_full_disk_leaves_the_old_adapter_or_none(
 
     # The last two: everything is on the disk, and only the parent's own entry may not outlive a power cut.
     expected = {"prefix"} if failing >= 6 else {before}
-    found = artifact.read(folder).manifest.method if folder.exists() else None
+    found = adapter_folder.read(folder).manifest.method if folder.exists() else None
     assert found in expected
     assert {p.name for p in tmp_path.iterdir()} <= {"adapter"}
 
@@ -312,10 +312,10 @@ def test_a_full_disk_met_by_write_itself(tmp_path: Path, draft: MakeDraft) -> No
     """A real one: the child may make no file longer than 300 bytes."""
     code = (
         "import resource, signal, sys, numpy as np; from pathlib import Path\n"
-        "from registry import artifact, manifest; from components.errors import ArtifactError\n"
+        "from registry.artifact import adapter_folder, manifest; from components.errors import ArtifactError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
         "draft = manifest.Draft.model_validate_json(sys.argv[2])\n"
-        "try: artifact.write(Path(sys.argv[1]), np.zeros(draft.tensor_shape, np.float32), draft)\n"
+        "try: adapter_folder.write(Path(sys.argv[1]), np.zeros(draft.tensor_shape, np.float32), draft)\n"
         "except ArtifactError: sys.exit(7)\n"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path / "adapter"), draft().model_dump_json()]
@@ -344,7 +344,7 @@ def test_no_flip_cut_or_swap_is_ever_accepted(pristine: Path, tmp_path_factory: 
     path.write_bytes(changed)
 
     with pytest.raises(ArtifactError):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 json_values = st.recursive(
@@ -361,15 +361,15 @@ def test_a_fuzzed_manifest_raises_nothing_but_our_own(
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzzed") / "adapter"
     shutil.copytree(pristine, folder)
-    content = json.loads((folder / artifact.MANIFEST).read_text())
+    content = json.loads((folder / adapter_folder.MANIFEST).read_text())
     content[data.draw(st.sampled_from(sorted(content)))] = data.draw(json_values)
-    (folder / artifact.MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    (folder / adapter_folder.MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
     try:
-        artifact.read(folder)
+        adapter_folder.read(folder)
     except PrefaceError:
         return
-    assert content == json.loads((pristine / artifact.MANIFEST).read_text())
+    assert content == json.loads((pristine / adapter_folder.MANIFEST).read_text())
 
 
 @pytest.mark.parametrize(("method", "limit"), [("prompt", 64_000), ("prefix", 1_000_000)])
@@ -384,14 +384,15 @@ def test_twenty_tokens_of_the_demo_base_stay_small(
 
 
 def test_the_card_says_what_a_person_asks(folder: Path) -> None:
-    text = (folder / artifact.CARD).read_text()
+    text = (folder / adapter_folder.CARD).read_text()
 
     assert "# movie-sentiment" in text
-    assert artifact.read(folder).manifest.base.hash in text
+    assert adapter_folder.read(folder).manifest.base.hash in text
     assert "| accuracy | 0.9000 |" in text
 
 
 def test_reading_an_adapter_imports_nothing_heavy() -> None:
-    code = "import registry.artifact, sys; sys.exit(bool({'torch', 'mlflow', 'pandas', 'prefect'} & set(sys.modules)))"
+    heavy = {"torch", "mlflow", "pandas", "prefect"}
+    code = f"import registry.artifact.adapter_folder, sys; sys.exit(bool({heavy} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -19,11 +19,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from components.base_hash import BaseHash
+from components.base.base_hash import BaseHash
 from components.errors import ArtifactError, PrefaceError
-from registry import artifact, checks
-from registry.manifest import Manifest
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import Manifest
 from registry.protocol import Version
+from registry.releases import checks
 
 from .mutations import KINDS, Contents, Mutant, mutant
 
@@ -63,7 +64,7 @@ def judge(store: Any, version: Version, spoilt: Mutant) -> bool:
     """
     folder = Path(version.source)
     put(folder, spoilt.contents)
-    alone, recorded = refusal(lambda: artifact.read(folder)), refusal(lambda: checks.verify(store, version))
+    alone, recorded = refusal(lambda: adapter_folder.read(folder)), refusal(lambda: checks.verify(store, version))
     if not recorded or not (alone or spoilt.consistent):
         raise Accepted(f"{spoilt.kind}: {version.name}")
     assert all(len(text.encode()) < 4000 and len(text.splitlines()) <= 1 for text in (alone, recorded))
@@ -139,25 +140,25 @@ def test_no_spoilt_folder_is_accepted(campaign: Campaign, count: int) -> None:
 
 
 def _no_digest_of_a_file(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(artifact, "_read_file", lambda path, expected: path.read_bytes())
+    patch.setattr(adapter_folder, "_read_file", lambda path, expected: path.read_bytes())
 
 
 def _no_digest_of_the_manifest(patch: pytest.MonkeyPatch) -> None:
     def believe(folder: Path) -> Manifest:
         try:
-            return Manifest.model_validate(json.loads((folder / artifact.MANIFEST).read_bytes()))
+            return Manifest.model_validate(json.loads((folder / adapter_folder.MANIFEST).read_bytes()))
         except ValueError as error:
             raise ArtifactError("not a manifest") from error
 
-    patch.setattr(artifact, "_read_manifest", believe)
+    patch.setattr(adapter_folder, "_read_manifest", believe)
 
 
 def _no_look_at_the_values(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(artifact, "_tensor_fault", lambda tensor, draft: None)
+    patch.setattr(adapter_folder, "_tensor_fault", lambda tensor, draft: None)
 
 
 def _no_look_at_the_record(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(checks, "verify", lambda store, version: artifact.read(store.download(version)))
+    patch.setattr(checks, "verify", lambda store, version: adapter_folder.read(store.download(version)))
 
 
 @pytest.mark.parametrize("store", ["memory"], indirect=True)

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import ArtifactError
-from registry import artifact
-from registry.artifact import CONFIG, FILES, MANIFEST, TENSOR, WEIGHTS
+from registry.artifact import adapter_folder
+from registry.artifact.adapter_folder import CONFIG, FILES, MANIFEST, TENSOR, WEIGHTS
 
 from . import hostile_json, mutations
 from .mutations import Contents
@@ -38,12 +38,12 @@ def good(folder: Path) -> Contents:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def read(folder: Path, contents: Contents) -> artifact.Adapter | None:
+def read(folder: Path, contents: Contents) -> adapter_folder.Adapter | None:
     """The adapter, None where our own error refuses it. Whatever else is raised goes on."""
     for name, raw in contents.items():
         (folder / name).write_bytes(raw)
     try:
-        return artifact.read(folder)
+        return adapter_folder.read(folder)
     except ArtifactError as error:
         told = str(error)
     assert len(told.encode()) < 4000
@@ -82,7 +82,7 @@ def _without_digest(manifest: dict[str, Any]) -> dict[str, Any]:
 def test_hostile_bytes_in_a_file_that_is_not_parsed(folder: Path, good: Contents, count: int) -> None:
     document = json.loads(good[CONFIG])
     near = hostile_json.holed(document).map(lambda spoilt: hostile_json.fill(*spoilt))
-    tensor = artifact.read(folder).tensor
+    tensor = adapter_folder.read(folder).tensor
 
     @settings(max_examples=count)
     @given(raw=hostile_json.arbitrary() | near, name=st.sampled_from([n for n in FILES if n != WEIGHTS]))
@@ -150,7 +150,7 @@ def weights(draw: st.DrawFn, data: bytes) -> bytes:
 
 @many
 def test_a_hostile_header_whatever_the_digests_say(folder: Path, good: Contents, count: int) -> None:
-    tensor = artifact.read(folder).tensor
+    tensor = adapter_folder.read(folder).tensor
 
     @settings(max_examples=count)
     @given(raw=weights(tensor.tobytes()))
@@ -171,7 +171,7 @@ def test_a_header_that_names_thousands_of_tensors_is_not_parsed(folder: Path, go
         (folder / name).write_bytes(raw)
 
     with pytest.raises(ArtifactError, match=f"header of {len(header)} bytes, at most 4096"):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 @pytest.mark.parametrize("size", [2**24 + 1, int("9" * 4000)], ids=["large", "of 4000 digits"])
@@ -183,7 +183,7 @@ def test_sizes_beyond_every_model_are_refused_before_they_are_multiplied(
     (folder / MANIFEST).write_bytes(mutations.sealed(manifest))
 
     with pytest.raises(ArtifactError, match=r"shape\.layers: Input should be less than or equal to 16777216"):
-        artifact.read(folder)
+        adapter_folder.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_what_could_not_be_read_back_is_not_written(
 
 
 def test_the_fuzzing_would_show_a_missing_check(folder: Path, good: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact, "SafetensorError", KeyError)
+    monkeypatch.setattr(adapter_folder, "SafetensorError", KeyError)
 
     with pytest.raises(safetensors.SafetensorError):
         read(folder, mutations.seal({**good, WEIGHTS: b"\0" * 8}))

@@ -13,8 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from registry import artifact
-from registry.manifest import PEFT_VERSION, Draft, Shape
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import PEFT_VERSION, Draft, Shape
 
 MakeDraft = Callable[..., Draft]
 TOKENS = 5
@@ -57,7 +57,7 @@ def peft_logits(base: PreTrainedModel, folder: Path, ids: torch.Tensor) -> torch
 def test_a_prompt_is_embeddings_before_the_text(base: PreTrainedModel, tmp_path: Path, draft: MakeDraft) -> None:
     made = draft("prompt", virtual_tokens=TOKENS, shape=shape_of(base))
     tensor = np.random.default_rng(0).standard_normal(made.tensor_shape).astype(np.float32)
-    artifact.write(tmp_path / "adapter", tensor, made)
+    adapter_folder.write(tmp_path / "adapter", tensor, made)
     ids = torch.randint(0, base.config.vocab_size, (3, 9))
 
     embedded = base.get_input_embeddings()(ids)
@@ -72,7 +72,7 @@ def test_a_prefix_is_keys_and_values_before_the_text(base: PreTrainedModel, tmp_
     shape = shape_of(base)
     made = draft("prefix", virtual_tokens=TOKENS, shape=shape)
     tensor = np.random.default_rng(0).standard_normal(made.tensor_shape).astype(np.float32)
-    artifact.write(tmp_path / "adapter", tensor, made)
+    adapter_folder.write(tmp_path / "adapter", tensor, made)
     ids = torch.randint(0, base.config.vocab_size, (3, 9))
 
     # [P, L*2*Hkv*D] -> [L, 2, B, Hkv, P, D]: the layout as design and docstring state it, not as PEFT does.
@@ -90,7 +90,7 @@ def test_a_prefix_is_keys_and_values_before_the_text(base: PreTrainedModel, tmp_
 @pytest.mark.parametrize("method", ["prompt", "prefix"])
 def test_the_configuration_holds_peft_s_own_keys_only(tmp_path: Path, draft: MakeDraft, method: str) -> None:
     made = draft(method)
-    artifact.write(tmp_path / "adapter", np.zeros(made.tensor_shape, np.float32), made)
+    adapter_folder.write(tmp_path / "adapter", np.zeros(made.tensor_shape, np.float32), made)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

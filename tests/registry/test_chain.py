@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 
 from components.errors import NotFound, StoreUnavailable
-from components.fingerprint import recorded_fingerprint
-from registry import artifact, chain, lifecycle, registration
-from registry.chain import Link
-from registry.here import Here
-from registry.manifest import CodePin, DataPin
+from components.provenance.fingerprint import recorded_fingerprint
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import CodePin, DataPin
+from registry.audit import version_chain
+from registry.audit.local_environment import Here
+from registry.audit.version_chain import Link
 from registry.protocol import Version
-from registry.releases import PREFIX
-from registry.state import read
+from registry.release_log import PREFIX
+from registry.releases import lifecycle, registration
+from registry.releases.state import read
 
 LINKS = [
     "adapter", "method", "metrics", "run", "fingerprint", "data", "base", "git commit", "gate report", "releases",
@@ -83,7 +85,7 @@ def links(store: Any, task: str, here: Here) -> Callable[..., dict[str, Link]]:
 
     def look(number: int = 1, at: Here | None = None) -> dict[str, Link]:
         state = read(store, task)
-        return {link.name: link for link in chain.links(store, store.version(task, number), state, at or here)}
+        return {link.name: link for link in version_chain.links(store, store.version(task, number), state, at or here)}
 
     return look
 
@@ -417,7 +419,7 @@ class TestEvidence:
         self, store: Any, task: str, whole: Any, links: Any, draft: Any
     ) -> None:
         first = whole()
-        params = artifact.read(store.download(first)).manifest.params
+        params = adapter_folder.read(store.download(first)).manifest.params
         whole(params=params, fingerprint=first.tag("fingerprint"))
         assert broken(links(2)) == []
 
@@ -441,7 +443,7 @@ def test_a_store_that_is_down_hides_no_other_fault(store: Any, task: str, whole:
 def test_a_materialised_base_is_named(
     tiny_base_folder: Callable[..., Path], checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.base_hash import hash_base
+    from components.base.base_hash import hash_base
 
     (tmp_path / "bases").mkdir()
     (tmp_path / "bases" / "mine").symlink_to(tiny_base_folder("llama"))
@@ -459,9 +461,9 @@ def test_what_somebody_did_in_mlflow_itself(store: Any, task: str, whole: Any, l
 
     version, client = whole(), MlflowClient(store.uri, store.uri)
     weights = Path(client.get_model_version_download_uri(task, "1").removeprefix("file://")) / "artifacts" / "adapter"
-    raw = bytearray((weights / artifact.WEIGHTS).read_bytes())
+    raw = bytearray((weights / adapter_folder.WEIGHTS).read_bytes())
     raw[-1] ^= 1
-    (weights / artifact.WEIGHTS).write_bytes(raw)
+    (weights / adapter_folder.WEIGHTS).write_bytes(raw)
     client.set_tag(version.run_id, PREFIX + "fingerprint", OTHER)
     client.delete_run(version.run_id)
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from components.errors import ArtifactError, NothingToRollBackTo, PromotionRefused
-from registry import lifecycle, look
-from registry.here import Here
+from registry import queries
+from registry.audit.local_environment import Here
+from registry.audit.verify import walk
 from registry.protocol import Version
-from registry.walk import walk
+from registry.releases import lifecycle
 
 pytestmark = [pytest.mark.flow, pytest.mark.parametrize("store", ["mlflow", "aliases"], indirect=True)]
 Candidate = Callable[..., Version]
@@ -36,7 +37,7 @@ def test_a_rollback_passes_over_what_is_not_there(
     released(4)
     delete(4)
     delete(3)
-    told = look.status(store, task)
+    told = queries.status(store, task)
 
     moved = rollback()
 
@@ -44,7 +45,7 @@ def test_a_rollback_passes_over_what_is_not_there(
     assert told.drift == "version 4, which release 4 put into Production, was deleted"
     assert told.remedy == f"`preface rollback {task}` goes back to version 2"
     assert (moved.version.number, moved.previous, moved.entry.drift) == (2, 4, told.drift)
-    assert (look.status(store, task).in_step, seen.aliases) == (True, {"production": 2})
+    assert (queries.status(store, task).in_step, seen.aliases) == (True, {"production": 2})
 
 
 def test_a_promotion_waits_while_there_is_something_good_to_go_back_to(
@@ -64,8 +65,8 @@ def test_with_nothing_to_go_back_to_another_takes_its_place(
     released(1)
     delete(1)
 
-    assert look.current(store, task, "Production") is None  # what trains now has no champion to beat
-    assert "preface retrain" in look.status(store, task).remedy
+    assert queries.current(store, task, "Production") is None  # what trains now has no champion to beat
+    assert "preface retrain" in queries.status(store, task).remedy
     with pytest.raises(NothingToRollBackTo):
         rollback()
     candidate(store)
@@ -73,7 +74,7 @@ def test_with_nothing_to_go_back_to_another_takes_its_place(
 
     assert (moved.version.number, moved.entry.override) == (2, "")
     assert moved.entry.drift == "version 1, which release 1 put into Production, was deleted"
-    assert look.status(store, task).in_step
+    assert queries.status(store, task).in_step
 
 
 def test_what_was_compared_with_it_is_measured_again(
@@ -93,11 +94,11 @@ def test_a_task_whose_model_was_deleted_whole_is_still_told(
     released(2)
     client.delete_registered_model(task)
 
-    (at_a_glance,) = [each for each in look.statuses(store) if each.task == task]
+    (at_a_glance,) = [each for each in queries.statuses(store) if each.task == task]
     walked = list(walk(lambda: store, [task], Here(Path(), {})))
 
     assert task in store.tasks()
-    assert at_a_glance == look.status(store, task)
+    assert at_a_glance == queries.status(store, task)
     assert at_a_glance.drift == "version 2, which release 2 put into Production, was deleted"
     assert f"delete {task}.releases in MLflow too" in at_a_glance.remedy
     assert ("projection", f"{at_a_glance.drift}; {at_a_glance.remedy}") in [(b.link, b.fault) for b in walked[0].breaks]
@@ -113,14 +114,14 @@ def test_a_version_whose_digest_was_edited_is_told_and_gone_back_from(
     was = store.version(task, 2).tag("manifest_digest")
     client.set_model_version_tag(task, "2", "preface.manifest_digest", "0" * 64)
 
-    told = look.status(store, task)
+    told = queries.status(store, task)
 
     assert told.drift.endswith(
         f"has {'0' * 12}: the one was deleted and its number is another's now, or a digest was edited"
     )
     assert told.remedy == f"`preface rollback {task}` goes back to version 1"
     assert rollback().version.number == 1
-    assert (look.status(store, task).in_step, seen.aliases["production"]) == (True, 1)
+    assert (queries.status(store, task).in_step, seen.aliases["production"]) == (True, 1)
     with pytest.raises(ArtifactError, match=f"the stored adapter is {task} {was}, registered was {task} 0000"):
         promote(2)
 
@@ -134,17 +135,17 @@ def test_a_number_that_came_back_is_not_in_production_for_that(
     candidate(store)
     now = candidate(store).tag("manifest_digest")
 
-    status = look.status(store, task)
+    status = queries.status(store, task)
     assert (status.production, seen.aliases) == (None, {"staging": 2})
     assert status.drift == (
         f"release 2 put version 2 with the digest {was[:12]} into Production, but version 2 has {now[:12]}:"
         " the one was deleted and its number is another's now, or a digest was edited"
     )
-    assert look.current(store, task, "Production") is None
+    assert queries.current(store, task, "Production") is None
     with pytest.raises(NothingToRollBackTo, match="was never in Production"):
         rollback(1)
 
     assert promote().version.number == 2
-    assert look.status(store, task).in_step
+    assert queries.status(store, task).in_step
     assert seen.aliases == {"production": 2}
-    assert [entry.release.version for entry in look.history(store, task)] == [1, 2, 2]
+    assert [entry.release.version for entry in queries.history(store, task)] == [1, 2, 2]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from components.errors import RegistryError, StoreUnavailable
-from registry import lifecycle, look
+from registry import queries
 from registry.protocol import Version
+from registry.releases import lifecycle
 
 pytestmark = pytest.mark.flow
 
@@ -37,7 +38,7 @@ def test_versions_move_without_it_and_runs_say_how_it_comes_back(
     assert not isinstance(refusal.value, StoreUnavailable), "no other try would help"
     assert mlflow_store.unfinished(task, "f" * 64, "a place") is None
     assert lifecycle.rollback(mlflow_store, task, reason="why", base_hash=base_hash).version.number == 1
-    assert look.status(mlflow_store, task).in_step
+    assert queries.status(mlflow_store, task).in_step
     client.restore_experiment(number)
     assert mlflow_store.start_run(task, "a run", {}, {})
 
@@ -49,7 +50,7 @@ def test_a_path_with_signs_of_addresses_is_registered_and_read(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from registry import checks
+    from registry.releases import checks
 
     for name in ("tmp #2 50%25", "a?b;c+d", "\u00fc'\"& %20"):
         (tmp_path / name).mkdir()

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from components.errors import NotFound, PrefaceError, RegistryError
-from registry import checks, look, receipts, scored
-from registry.here import Here
-from registry.projection import mend, now
-from registry.releases import PREFIX, count
-from registry.state import PENDING, PROJECTED
-from registry.walk import walk
+from registry import queries
+from registry.audit.local_environment import Here
+from registry.audit.verify import walk
+from registry.release_log import PREFIX, count
+from registry.releases import checks, drill_receipts, scored
+from registry.releases.projection import mend, now
+from registry.releases.state import PENDING, PROJECTED
 
 GARBAGE = {
     "beyond": "99999999999999999999",
@@ -47,11 +48,11 @@ def everything(store: Any, task: str, base_hash: str, tmp_path: Path) -> Callabl
     def ask() -> None:
         for step in walk(lambda: store, [task], here):
             assert not [b for b in step.breaks if b.link in ("task", "version")], "an exception that nobody foresaw"
-        list(look.statuses(store))
-        look.history(store, task)
+        list(queries.statuses(store))
+        queries.history(store, task)
         for version in store.versions(task):
             scored.latest(version)
-            receipts.vouching(version)
+            drill_receipts.vouching(version)
         with contextlib.suppress(PrefaceError):
             mend(store, task)
 
@@ -111,7 +112,7 @@ class TestGarbage:
         released(1)
 
         with pytest.raises((RegistryError, NotFound)) as refusal:
-            look.find(store, f"{task}@{GARBAGE[garbage]}")
+            queries.find(store, f"{task}@{GARBAGE[garbage]}")
 
         assert len(str(refusal.value).splitlines()) == 1
         assert len(str(refusal.value)) < 1000

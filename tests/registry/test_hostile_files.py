@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from registry.artifact import CARD, CONFIG, MANIFEST, WEIGHTS
+from registry.artifact.adapter_folder import CARD, CONFIG, MANIFEST, WEIGHTS
 
 from . import mutations
 
@@ -195,7 +195,9 @@ def test_what_is_measured_would_show(
     path = tmp_path / "planted.yaml"
     path.write_bytes(small(tmp_path / "canary")[name])
 
-    [seen] = observed([path], room=2 * GROWTH, plant=f"import yaml; from components import params_faults; {plant}")
+    [seen] = observed(
+        [path], room=2 * GROWTH, plant=f"import yaml; from components.config import params_faults; {plant}"
+    )
 
     with pytest.raises(AssertionError, match=seen_as):
         check({"x": seen}, "ParamsError: ")

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from components.errors import RegistryError
-from registry import lifecycle, look
+from registry import queries
 from registry.protocol import Version
-from registry.state import PENDING, read
+from registry.releases import lifecycle
+from registry.releases.state import PENDING, read
 
 Candidate = Callable[..., Version]
 
@@ -45,7 +46,7 @@ def test_who_looks_while_another_promotes_is_not_told_of_drift(
     candidate(store)
     meanwhile("versions", promote)  # the log has been read by then
 
-    status = look.status(store, task)
+    status = queries.status(store, task)
 
     assert (status.drift, status.faults) == ("", ())
     assert status.production.number == 2
@@ -78,7 +79,7 @@ def test_a_look_that_repairs_too_late_repairs_itself(
         rollback(1)
 
     meanwhile("set_stage", others_end)  # which would put 2 back
-    look.status(store, task)
+    queries.status(store, task)
 
     state = read(store, task)
     assert (state.drift, state.pending, state.head.version) == ("", {}, 1)

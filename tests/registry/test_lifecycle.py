@@ -18,9 +18,10 @@ from components.errors import (
     PromotionRefused,
     RegistryError,
 )
-from registry import lifecycle, look, registration
+from registry import queries
 from registry.protocol import Version
-from registry.releases import PREFIX, Release
+from registry.release_log import PREFIX, Release
+from registry.releases import lifecycle, registration
 
 Candidate = Callable[..., Version]
 OTHER_BASE = "a" * 64
@@ -226,7 +227,7 @@ class TestPromote:
 
         assert promote().changed
         assert seen.log == [("promote", 1)]
-        assert [entry.void for entry in look.history(store, task)] == [False, True]
+        assert [entry.void for entry in queries.history(store, task)] == [False, True]
 
     def test_who_comes_second_is_told_who_won(
         self, store: Any, task: str, candidate: Candidate, promote: Any, monkeypatch: pytest.MonkeyPatch
@@ -244,7 +245,7 @@ class TestPromote:
 
         with pytest.raises(PromotionConflict, match=r"eve@.* came first: promote of .*@1 \(urgent\)"):
             promote(2)
-        assert [(entry.release.version, entry.void) for entry in look.history(store, task)] == [
+        assert [(entry.release.version, entry.void) for entry in queries.history(store, task)] == [
             (1, False),
             (2, True),
         ]
@@ -267,7 +268,7 @@ class TestPromote:
         promote(1)
 
         assert seen.stages == ["None", "Production"]
-        assert look.status(store, task).in_step
+        assert queries.status(store, task).in_step
 
     def test_nothing_to_promote(self, store: Any, task: str, candidate: Candidate, promote: Any) -> None:
         candidate(store, passed=False)
@@ -315,7 +316,7 @@ class TestRollback:
 
         with pytest.raises(PromotionConflict, match=r"rollback to .*@2 .*not yet brought to its end"):
             rollback()
-        assert look.status(store, task).in_step
+        assert queries.status(store, task).in_step
         assert rollback().version.number == 1  # now that it is known where it stands
 
     def test_another_head_than_the_one_it_was_decided_upon_is_a_conflict_before_all_else(

@@ -12,7 +12,7 @@ import sqlalchemy
 from mlflow.exceptions import MlflowException
 
 from components.errors import StoreUnavailable
-from registry import faults, local_disk
+from registry.mlflow import faults, local_disk
 
 
 def _raised(error: Exception, uri: str) -> str:
@@ -92,7 +92,7 @@ def test_a_disk_s_fault_is_taken_for_a_full_one_only_where_no_room_is_left(
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file")
-    from registry import address
+    from registry.mlflow import address
 
     with pytest.raises(StoreUnavailable, match="should be a folder"), faults.answering(f"sqlite:///{tmp_path}", "it"):
         address.reach(f"sqlite:///{tmp_path}/store/mlflow.db")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from components.errors import NotFound, RegistryError
-from registry import look
+from registry import queries
 from registry.protocol import Version
 
 Candidate = Callable[..., Version]
@@ -17,10 +17,10 @@ Candidate = Callable[..., Version]
 class TestLook:
     def test_status_of_a_task_s_life(self, store: Any, task: str, candidate: Candidate, promote: Any) -> None:
         candidate(store)
-        before = look.status(store, task)
+        before = queries.status(store, task)
         promote()
         candidate(store)
-        after = look.status(store, task)
+        after = queries.status(store, task)
 
         assert (before.production, before.staging.number, before.head, before.in_step) == (None, 1, None, True)
         assert (after.production.number, after.staging.number, after.versions, after.in_step) == (1, 2, 2, True)
@@ -35,44 +35,46 @@ class TestLook:
         store.set_stage(task, 2, "Production")
         store.set_alias(task, "production", 2)
 
-        assert not look.status(store, task).in_step
-        assert look.current(store, task, "Production").number == 1
+        assert not queries.status(store, task).in_step
+        assert queries.current(store, task, "Production").number == 1
 
     def test_addresses(self, store: Any, task: str, candidate: Candidate, promote: Any) -> None:
         candidate(store)
         with pytest.raises(NotFound, match="no version in Production"):
-            look.find(store, f"{task}@production")
+            queries.find(store, f"{task}@production")
         promote()
         candidate(store)
 
-        found = [look.find(store, f"{task}@{which}").number for which in ("production", "staging", "2")]
+        found = [queries.find(store, f"{task}@{which}").number for which in ("production", "staging", "2")]
 
         assert found == [1, 2, 2]
         with pytest.raises(NotFound):
-            look.find(store, f"{task}@9")
+            queries.find(store, f"{task}@9")
         for address in (task, f"{task}@", "@1", f"{task}@latest", f"{task}@-1"):
             with pytest.raises(RegistryError, match="TASK@NUMBER"):
-                look.find(store, address)
+                queries.find(store, address)
 
     def test_an_unknown_task(self, store: Any, task: str) -> None:
         with pytest.raises(NotFound):
-            look.status(store, task)
-        assert look.current(store, task, "Production") is None
-        assert look.history(store, task) == []
+            queries.status(store, task)
+        assert queries.current(store, task, "Production") is None
+        assert queries.history(store, task) == []
 
 
 class TestGlance:
     """Every task at once, out of two bulk queries: the same as a look at each, or that look itself."""
 
     @pytest.fixture
-    def glance(self, store: Any, task: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[look.Status, bool]]:
+    def glance(
+        self, store: Any, task: str, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[], tuple[queries.Status, bool]]:
         """What a glance makes of the test's task, and whether it had to look closer."""
 
-        def at() -> tuple[look.Status, bool]:
-            closer, real = [], look.status
+        def at() -> tuple[queries.Status, bool]:
+            closer, real = [], queries.status
             with monkeypatch.context() as patch:
-                patch.setattr(look, "status", lambda store, task: closer.append(task) or real(store, task))
-                (found,) = [status for status in look.statuses(store) if status.task == task]
+                patch.setattr(queries, "status", lambda store, task: closer.append(task) or real(store, task))
+                (found,) = [status for status in queries.statuses(store) if status.task == task]
             return found, task in closer
 
         return at
@@ -87,7 +89,7 @@ class TestGlance:
 
         found, closer = glance()
 
-        assert found == look.status(store, task)
+        assert found == queries.status(store, task)
         assert not closer or not getattr(store, "_stages", True)
 
     def test_what_was_moved_by_hand_is_looked_at(self, store: Any, task: str, released: Any, glance: Any) -> None:
@@ -98,7 +100,7 @@ class TestGlance:
         found, closer = glance()
 
         assert closer
-        assert found == look.status(store, task)
+        assert found == queries.status(store, task)
         assert found.drift
 
     def test_an_edited_head_is_looked_at(self, released: Any, glance: Any, edit_entry: Any) -> None:

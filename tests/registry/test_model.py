@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 import torch
 
-from components.base_hash import hash_base
-from components.base_model import load
+from components.base.base_hash import hash_base
+from components.base.base_model import load
+from components.data.template import Template
 from components.errors import ArtifactError, BaseError, BaseMismatch, DataError
-from components.inference import answer, from_artifact
-from components.template import Template
-from registry import artifact, lifecycle
-from registry.manifest import BasePin, Shape
+from components.prefix.inference import answer, from_artifact
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import BasePin, Shape
 from registry.protocol import Version
+from registry.releases import lifecycle
 
 pytestmark = pytest.mark.flow
 TEXTS = ["A gripping film.", "Too long by half an hour.", ""]
@@ -69,11 +70,11 @@ def load_production(mlflow_store: Any, task: str) -> Callable[..., Any]:
 def test_it_answers_as_evaluation_does(
     mlflow_store: Any, bases: Path, released: Callable[..., Version], load_production: Any, method: str
 ) -> None:
-    adapter = artifact.read(mlflow_store.download(released(method)))
+    adapter = adapter_folder.read(mlflow_store.download(released(method)))
     said = adapter.manifest
     base = load(bases / "tiny", said.base.hash)
     prefix = from_artifact(base, said.method, torch.from_numpy(adapter.tensor))
-    expected = answer(base, prefix, Template(said.template, said.labels, said.max_tokens), TEXTS, said.max_new_tokens)
+    expected = answer(base, prefix, Template.of(said), TEXTS, said.max_new_tokens)
 
     frame = load_production().predict(pd.DataFrame({"text": TEXTS}, index=[7, 8, 9]))
 
@@ -158,7 +159,7 @@ def test_an_overwritten_weight_file_is_not_served(
 
     released()
     uri = MlflowClient(mlflow_store.uri, mlflow_store.uri).get_model_version_download_uri(task, "1")
-    weights = Path(uri.removeprefix("file://")) / "artifacts" / "adapter" / artifact.WEIGHTS
+    weights = Path(uri.removeprefix("file://")) / "artifacts" / "adapter" / adapter_folder.WEIGHTS
     raw = bytearray(weights.read_bytes())
     raw[-4:] = np.float32(3).tobytes()
     weights.write_bytes(raw)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from components.errors import NotFound, RegistryError, StoreUnavailable
-from registry import address
-from registry.store import Store
+from registry.mlflow import address
+from registry.mlflow.store import Store
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("same_store_afterwards")]
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from components.errors import BaseMismatch, NothingToRollBackTo, PromotionConflict, StoreUnavailable
-from registry import lifecycle, look, night, projection
+from registry import queries
 from registry.protocol import Version
-from registry.state import read
+from registry.releases import bulk_rollback, lifecycle, projection
+from registry.releases.state import read
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 Candidate = Callable[..., Version]
@@ -33,7 +34,9 @@ def after(store: Any, task: str) -> Callable[[int], list[tuple[int, int | None]]
     """``after(0)``: what would be done about everything since noon: from which version to which."""
 
     def since(hours: int) -> list[tuple[int, int | None]]:
-        return [(step.upon.version, step.to) for step in night.plan(store, [task], NOON + timedelta(hours=hours))]
+        return [
+            (step.upon.version, step.to) for step in bulk_rollback.plan(store, [task], NOON + timedelta(hours=hours))
+        ]
 
     return since
 
@@ -73,7 +76,7 @@ def test_a_task_that_began_in_the_night_says_so(store: Any, task: str, at: Any, 
     at(1)
     released(1)
 
-    (step,) = night.plan(store, [task], NOON)
+    (step,) = bulk_rollback.plan(store, [task], NOON)
 
     assert step.to is None
     assert "no good version before it" in step.fault
@@ -96,17 +99,20 @@ def test_each_task_is_its_own_entry_and_one_failure_stops_no_other(
     released(1)
     at(1)
     released(1)
-    (step,) = night.plan(store, [task], NOON)
-    lost = night.Step("lost", step.upon, None, "lost@1 has no good version before it")
+    (step,) = bulk_rollback.plan(store, [task], NOON)
+    lost = bulk_rollback.Step("lost", step.upon, None, "lost@1 has no good version before it")
 
     def ran(declared: str = base_hash) -> list[Any]:
-        return [came for _, came in night.run(store, [lost, step], reason="bad data", base_hash=lambda task: declared)]
+        return [
+            came
+            for _, came in bulk_rollback.run(store, [lost, step], reason="bad data", base_hash=lambda task: declared)
+        ]
 
     assert [type(came) for came in ran("a" * 64)] == [NothingToRollBackTo, BaseMismatch]
     first = ran()
     assert isinstance(first[0], NothingToRollBackTo)
     assert (first[1].version.number, first[1].entry.reason) == (1, "bad data")
-    assert look.status(store, task).in_step
+    assert queries.status(store, task).in_step
     # Decided upon a release that is the head no more.
     assert [type(came) for came in ran()] == [NothingToRollBackTo, PromotionConflict]
 
@@ -119,14 +125,14 @@ def test_a_night_that_was_cut_short_is_brought_to_its_end_by_the_next(
     released(1)
     at(1)
     released(1)
-    steps = night.plan(store, [task], NOON)
+    steps = bulk_rollback.plan(store, [task], NOON)
 
     def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("the server did not answer")
 
     with monkeypatch.context() as patch:
         patch.setattr(lifecycle, "bring", away)
-        ((_, came),) = night.run(store, steps, reason="bad data", base_hash=lambda _: base_hash)
+        ((_, came),) = bulk_rollback.run(store, steps, reason="bad data", base_hash=lambda _: base_hash)
     assert isinstance(came, StoreUnavailable)
     assert read(store, task).shown == ({2}, {2})
 

@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.base_support import KVShape
-from components.decoder import Decoder, logits
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.base.base_support import KVShape
 from components.errors import ArtifactError
-from components.inference import from_artifact
-from components.kv_prefix import PrefixRows
-from registry import peft_folder, peft_kind
-from registry.artifact import CONFIG, MANIFEST, TENSOR, WEIGHTS
+from components.prefix.decoder import Decoder, logits
+from components.prefix.inference import from_artifact
+from components.prefix.kv_prefix import PrefixRows
+from registry.artifact import peft_folder, peft_kind
+from registry.artifact.adapter_folder import CONFIG, MANIFEST, TENSOR, WEIGHTS
 
 from . import hostile_json
 

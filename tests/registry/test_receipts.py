@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from components.errors import ArtifactError, NotFound, StoreUnavailable
-from registry import receipts
 from registry.protocol import Version
-from registry.receipts import FRESH, SKEW, Receipt
+from registry.releases import drill_receipts
+from registry.releases.drill_receipts import FRESH, SKEW, Receipt
 
 MINUTE = timedelta(minutes=1)
 BOTH = pytest.mark.parametrize("store", ["memory", pytest.param("mlflow", marks=pytest.mark.flow)], indirect=True)
@@ -34,7 +34,7 @@ def drilled(store: Any) -> Callable[..., Version]:
             "score": 0.9,
             "rows": 16,
         }
-        receipts.leave(store, version, Receipt(**(facts | changes)))
+        drill_receipts.leave(store, version, Receipt(**(facts | changes)))
         found: Version = store.version(version.task, version.number)
         return found
 
@@ -46,19 +46,19 @@ class TestVouching:
     def test_a_fresh_one_vouches_and_says_whose_it_is(self, store: Any, candidate: Any, drilled: Any) -> None:
         version = drilled(candidate(store))
 
-        drill, unfit = receipts.vouching(version)
+        drill, unfit = drill_receipts.vouching(version)
 
         assert drill.startswith("the drill of ")
         assert drill.endswith(" by ada@spare")
         assert unfit == ""
-        found = receipts.find(version)
+        found = drill_receipts.find(version)
         assert found is not None
         assert (found.score, found.rows, found.seconds) == (0.9, 16, {"fetch": 0.1})
 
     def test_a_later_one_takes_its_place(self, store: Any, candidate: Any, drilled: Any) -> None:
         version = drilled(drilled(candidate(store)), who="bob")
 
-        assert receipts.vouching(version)[0].endswith("by bob@spare")
+        assert drill_receipts.vouching(version)[0].endswith("by bob@spare")
 
     @pytest.mark.parametrize(
         ("changes", "why"),
@@ -75,7 +75,7 @@ class TestVouching:
     def test_any_other_does_not_and_says_why(
         self, store: Any, candidate: Any, drilled: Any, changes: dict[str, Any], why: str
     ) -> None:
-        drill, unfit = receipts.vouching(drilled(candidate(store), **changes))
+        drill, unfit = drill_receipts.vouching(drilled(candidate(store), **changes))
 
         assert drill == ""
         assert why in unfit
@@ -84,15 +84,15 @@ class TestVouching:
     def test_until_the_last_minute_and_with_a_clock_that_is_a_little_ahead(
         self, store: Any, candidate: Any, drilled: Any, ago: timedelta
     ) -> None:
-        assert receipts.vouching(drilled(candidate(store), ago=ago))[0]
+        assert drill_receipts.vouching(drilled(candidate(store), ago=ago))[0]
 
     @pytest.mark.parametrize("tag", ["", "?", "[]", "{}", '{"when": 1}', "null", "[" * 3000])
     def test_one_that_cannot_be_read_vouches_for_nothing(self, store: Any, task: str, candidate: Any, tag: str) -> None:
         candidate(store)
         store.tag_version(task, 1, "preface.drill", tag)
 
-        assert receipts.find(store.version(task, 1)) is None
-        assert "`preface drill` leaves receipts" in receipts.vouching(store.version(task, 1))[1]
+        assert drill_receipts.find(store.version(task, 1)) is None
+        assert "`preface drill` leaves receipts" in drill_receipts.vouching(store.version(task, 1))[1]
 
 
 @BOTH

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from components.errors import ArtifactError, PromotionRefused, RegistryError, StoreUnavailable
-from registry import lifecycle, look, registration
+from registry import queries
 from registry.protocol import Version
-from registry.state import PENDING, PROJECTED, read
+from registry.releases import lifecycle, registration
+from registry.releases.state import PENDING, PROJECTED, read
 
 Candidate = Callable[..., Version]
 
@@ -64,7 +65,7 @@ class TestCrashed:
         candidate(store)
         dies(method, promote)
 
-        status = look.status(store, task)
+        status = queries.status(store, task)
 
         assert status.in_step
         assert (seen.stages, seen.aliases, seen.log) == (["Production"], {"production": 1}, [("promote", 1)])
@@ -76,7 +77,7 @@ class TestCrashed:
         candidate(store)
         dies("append_release", promote)
 
-        assert look.status(store, task).in_step
+        assert queries.status(store, task).in_step
         assert (seen.stages, seen.log) == (["Staging"], [])
 
     @pytest.mark.parametrize("method", ["set_stage", "set_alias", "tag_version", "untag_task"])
@@ -85,7 +86,7 @@ class TestCrashed:
     ) -> None:
         dies(method, candidate, store)
 
-        assert look.status(store, task).staging.number == 1
+        assert queries.status(store, task).staging.number == 1
         assert (seen.stages, seen.aliases) == (["Staging"], {"staging": 1})
 
     def test_a_duplicate_whose_run_was_killed_is_known_as_one(
@@ -94,7 +95,7 @@ class TestCrashed:
         candidate(store, fingerprint="e" * 64)
         dies("tag_version", lambda: candidate(store, fingerprint="e" * 64))
 
-        look.status(store, task)
+        queries.status(store, task)
 
         assert store.version(task, 2).tag("duplicate_of") == "1"
         assert seen.stages == ["Staging", "None"]
@@ -129,7 +130,7 @@ class TestCrashed:
         monkeypatch.setattr(store, "set_stage", slow)
         candidate(store)
 
-        assert look.status(store, task).in_step
+        assert queries.status(store, task).in_step
         assert seen.stages == ["Production"]
 
     def test_a_late_and_then_killed_projection_is_no_drift(
@@ -142,7 +143,7 @@ class TestCrashed:
         promote()
         store.set_stage(task, 1, "Production")
 
-        assert look.status(store, task).in_step
+        assert queries.status(store, task).in_step
         assert seen.stages == ["None", "Production"]
 
     def test_a_late_staging_of_what_was_rolled_away_from_is_taken_back(
@@ -157,7 +158,7 @@ class TestCrashed:
             if late:
                 store.tag_task(task, PENDING + "slow", f"{datetime.now(UTC).isoformat()} eve@there 1")
 
-            look.status(store, task)
+            queries.status(store, task)
 
             assert seen.stages == ["Production", "None" if late else "Staging"]
             assert seen.aliases == {"production": 1} | ({} if late else {"staging": 2})
@@ -176,7 +177,7 @@ class TestCrashed:
             store.tag_task(task, PENDING + name, f"{(datetime.now(UTC) - timedelta(seconds=age)).isoformat()} {whose}")
         store.tag_task(task, PENDING + "nonsense", "whenever")
 
-        look.status(store, task)
+        queries.status(store, task)
 
         assert set(read(store, task).pending) == {PENDING + "young", PENDING + "alive"}
 
@@ -190,7 +191,7 @@ class TestCrashed:
             raise RegistryError("you may not write")
 
         monkeypatch.setattr(store, "tag_task", refuse)
-        status = look.status(store, task)
+        status = queries.status(store, task)
 
         assert status.production.number == 1
         assert "could not be mended: you may not write" in status.faults[-1]
@@ -246,7 +247,7 @@ class TestJudgedAgain:
         before = candidate(store).gate
         dies("tag_version", judge, 1, False)
 
-        look.status(store, task)
+        queries.status(store, task)
 
         assert store.version(task, 1).gate == before
         assert seen.stages == ["Staging"]
@@ -257,7 +258,7 @@ class TestJudgedAgain:
         candidate(store)
         dies("tag_task", judge, 1, False)
 
-        look.status(store, task)
+        queries.status(store, task)
 
         assert seen.stages == ["None"]
 
@@ -270,7 +271,7 @@ class TestDrift:
         candidate(store)
         by_hand(2)
 
-        status = look.status(store, task)
+        status = queries.status(store, task)
 
         assert status.drift == (
             "MLflow's stage Production says version 2 and MLflow's alias production says version 2, "
@@ -286,7 +287,7 @@ class TestDrift:
         by_hand(1)
         candidate(store)
 
-        assert "says version 1" in look.status(store, task).drift
+        assert "says version 1" in queries.status(store, task).drift
 
     def test_restore_brings_mlflow_back(
         self, store: Any, task: str, candidate: Candidate, released: Any, by_hand: Any, seen: Any
@@ -297,7 +298,7 @@ class TestDrift:
 
         lifecycle.restore(store, task)
 
-        assert look.status(store, task).in_step
+        assert queries.status(store, task).in_step
         assert (seen.stages[0], seen.aliases["production"], seen.log) == ("Production", 1, [("promote", 1)])
 
     def test_restore_where_nothing_was_ever_released(
@@ -305,11 +306,11 @@ class TestDrift:
     ) -> None:
         candidate(store)
         by_hand(1)
-        assert look.status(store, task).drift
+        assert queries.status(store, task).drift
 
         lifecycle.restore(store, task)
 
-        assert look.status(store, task).in_step
+        assert queries.status(store, task).in_step
         assert (seen.stages, seen.aliases, seen.log) == (["Staging"], {"staging": 1}, [])
 
     def test_adopt_writes_it_into_the_log(
@@ -323,7 +324,7 @@ class TestDrift:
 
         assert (moved.entry.action, moved.entry.override) == ("adopt", "")
         assert "says version 2" in moved.entry.drift
-        assert look.status(store, task).in_step
+        assert queries.status(store, task).in_step
         assert seen.log == [("promote", 1), ("adopt", 2)]
 
     def test_adopting_needs_what_a_promotion_needs(
@@ -378,7 +379,7 @@ class TestDrift:
 
         entry = rollback().entry
 
-        assert (entry.version, look.status(store, task).in_step) == (2, True)
+        assert (entry.version, queries.status(store, task).in_step) == (2, True)
         assert "says version 1" in entry.drift
 
     def test_the_same_version_is_put_back_where_it_belongs(
@@ -398,17 +399,17 @@ class TestEditedHistory:
         released(3)
         edit_entry(2, version="3", who="nobody")
 
-        status = look.status(store, task)
+        status = queries.status(store, task)
 
         assert status.faults == ("release 2 was edited after release 3 was based on it",)
         assert (status.production.number, status.in_step) == (3, False)
-        assert [entry.broken for entry in look.history(store, task)] == [False, False, True]
+        assert [entry.broken for entry in queries.history(store, task)] == [False, False, True]
 
     def test_an_edit_of_the_last_entry_shows(self, store: Any, task: str, released: Any, edit_entry: Any) -> None:
         released(2)
         edit_entry(2, reason="another")
 
-        assert look.status(store, task).faults == ("release 2 was edited after it took effect",)
+        assert queries.status(store, task).faults == ("release 2 was edited after it took effect",)
 
     def test_a_later_entry_remembers_it(
         self, store: Any, task: str, released: Any, edit_entry: Any, rollback: Any
@@ -424,7 +425,7 @@ class TestEditedHistory:
         released(2)
         edit_entry(2, action="nothing that is an action")
 
-        status = look.status(store, task)
+        status = queries.status(store, task)
 
         assert "release 2, the last that took effect, is not in the log any more" in status.faults
         assert status.production.number == 1
@@ -434,7 +435,7 @@ class TestEditedHistory:
         released(1)
         store.tag_task(task, PROJECTED, "not a number")
 
-        assert look.status(store, task).in_step
+        assert queries.status(store, task).in_step
 
 
 def test_a_head_that_never_stops_moving_is_given_up(

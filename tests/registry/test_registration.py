@@ -15,9 +15,10 @@ from components.errors import (
     PromotionRefused,
     RegistryError,
 )
-from registry import artifact, registration
-from registry.manifest import Draft
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import Draft
 from registry.protocol import Version
+from registry.releases import registration
 
 Candidate = Callable[..., Version]
 OTHER_BASE = "a" * 64
@@ -47,7 +48,7 @@ class TestRegister:
     def test_what_is_downloaded_is_what_was_registered(self, store: Any, candidate: Candidate) -> None:
         version = candidate(store, method="prefix", seed=5)
 
-        adapter = artifact.read(store.download(version))
+        adapter = adapter_folder.read(store.download(version))
 
         assert adapter.manifest.seed == 5
         assert adapter.manifest.digest == version.tag("manifest_digest")
@@ -93,7 +94,7 @@ class TestRegister:
         self, store: Any, task: str, tmp_path: Path, write_adapter: Any
     ) -> None:
         folder = write_adapter(tmp_path / "a", task=task)
-        (folder / artifact.CARD).write_text("# Something else")
+        (folder / adapter_folder.CARD).write_text("# Something else")
 
         with pytest.raises(ArtifactError):
             registration.register(store, folder, "run", tmp_path / "gate.json", "")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.releases import Action, Release, breaks, effective, last_good, rolled_away
+from registry.release_log import Action, Release, breaks, effective, last_good, rolled_away
 
 texts = st.text(max_size=5)
 entries = st.builds(

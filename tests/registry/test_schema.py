@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from components.errors import StoreUnavailable
-from registry import address, schema
+from registry.mlflow import address, schema
 
 FIRST_USE = """
 import sys
-from registry.store import Store
+from registry.mlflow.store import Store
 Store(sys.argv[1]).start_run("movie-sentiment", sys.argv[2], {}, {})
 """
 

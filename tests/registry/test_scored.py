@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import scored
 from registry.protocol import Version
-from registry.releases import PREFIX
+from registry.release_log import PREFIX
+from registry.releases import scored
 
 BOTH = pytest.mark.parametrize("store", ["memory", pytest.param("mlflow", marks=pytest.mark.flow)], indirect=True)
 ROWS, LATER = "d" * 64, "e" * 64  # those that the candidates of these tests were judged by, and others

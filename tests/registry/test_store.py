@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from components.errors import NotFound, RegistryError, SetupError, StoreUnavailable
-from registry import artifact, lifecycle, look
-from registry.manifest import Draft
+from registry import queries
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import Draft
 from registry.protocol import Version
+from registry.releases import lifecycle
 from tests.conftest import Site
 
 Candidate = Callable[..., Version]
@@ -107,24 +109,24 @@ def test_an_entry_made_by_hand_is_no_entry(
     lifecycle.promote(mlflow_store, task, reason="", base_hash=base_hash)
     client.create_model_version(f"{task}.releases", source=f"models:/{task}/1", tags={"note": "by hand"})
 
-    assert len(look.history(mlflow_store, task)) == 1
-    assert look.status(mlflow_store, task).in_step
+    assert len(queries.history(mlflow_store, task)) == 1
+    assert queries.status(mlflow_store, task).in_step
 
 
 def test_a_download_is_a_copy_that_goes_with_its_store(mlflow_store: Any, task: str, candidate: Candidate) -> None:
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     version = candidate(mlflow_store)
     other = Store(mlflow_store.uri)
     folder = other.download(version)
     shutil.rmtree(folder)
     again = other.download(version)
-    assert artifact.read(again).manifest.task == task
+    assert adapter_folder.read(again).manifest.task == task
 
     del other
 
     assert not again.exists()
-    assert artifact.read(mlflow_store.download(version)).manifest.task == task
+    assert adapter_folder.read(mlflow_store.download(version)).manifest.task == task
 
 
 def test_bytes_gone_from_the_artifact_store_are_missed(
@@ -143,7 +145,7 @@ def test_bytes_gone_from_the_artifact_store_are_missed(
 def test_a_whole_artifact_folder_that_is_gone_is_an_outage(
     task: str, candidate: Candidate, tmp_path: Path, base_hash: str
 ) -> None:
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     version = candidate(store)
@@ -172,7 +174,7 @@ def test_what_mlflow_refuses_is_not_called_an_outage(mlflow_store: Any, task: st
 
 class TestDown:
     def test_a_server_that_is_not_there(self, free_port: Callable[[], int]) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         uri, began = f"http://127.0.0.1:{free_port()}", time.monotonic()
 
@@ -184,7 +186,7 @@ class TestDown:
         assert "\n" not in str(caught.value)
 
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         (tmp_path / "mlflow.db").write_text("certainly not SQLite " * 100)
         began = time.monotonic()
@@ -196,7 +198,7 @@ class TestDown:
         assert "\n" not in str(caught.value)
 
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         (tmp_path / "file").touch()
 
@@ -204,14 +206,14 @@ class TestDown:
             Store(f"sqlite:///{tmp_path}/file/mlflow.db")
 
     def test_a_database_without_its_driver_keeps_its_password(self) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         with pytest.raises(SetupError, match="needs the driver") as caught:
             Store("mssql+pymssql://ada:secret@db.example/mlflow")
         assert "secret" not in str(caught.value)
 
     def test_a_database_that_is_locked(self, mlflow_store: Any, tmp_path: Path) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         copy = tmp_path / "mlflow.db"
         shutil.copyfile(mlflow_store.uri.removeprefix("sqlite:///"), copy)
@@ -227,7 +229,7 @@ class TestDown:
 def test_the_same_life_through_a_server_until_it_dies(
     mlflow_server: tuple[str, subprocess.Popen[bytes]], task: str, candidate: Candidate, base_hash: str
 ) -> None:
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     uri, process = mlflow_server
     store = Store(uri)
@@ -235,17 +237,17 @@ def test_the_same_life_through_a_server_until_it_dies(
         candidate(store)
         lifecycle.promote(store, task, reason="better", base_hash=base_hash)
     lifecycle.rollback(store, task, reason="worse", base_hash=base_hash)
-    status = look.status(store, task)
+    status = queries.status(store, task)
 
     assert status.production is not None
-    assert (status.production.number, status.in_step, len(look.history(store, task))) == (1, True, 3)
+    assert (status.production.number, status.in_step, len(queries.history(store, task))) == (1, True, 3)
     with pytest.raises(NotFound):
         store.read_file(status.production.run_id, "gate/absent.json")
 
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     with pytest.raises(StoreUnavailable):
-        look.status(store, task)
+        queries.status(store, task)
 
 
 def test_promotion_and_rollback_are_light(mlflow_store: Any, task: str, candidate: Candidate, base_hash: str) -> None:
@@ -256,7 +258,7 @@ def test_promotion_and_rollback_are_light(mlflow_store: Any, task: str, candidat
     code = """
 import sys, time
 from registry import lifecycle
-from registry.store import Store
+from registry.mlflow.store import Store
 
 uri, task, base_hash = sys.argv[1:]
 store, spent = Store(uri), [0.0]
@@ -291,7 +293,7 @@ print(own, *heavy)
 
 
 def test_a_server_that_asks_for_a_login_is_not_one_that_is_away(site: Site) -> None:
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     site.put("/api/2.0/mlflow/registered-models/search", status=401)
 
@@ -302,7 +304,7 @@ def test_a_server_that_asks_for_a_login_is_not_one_that_is_away(site: Site) -> N
 
 
 def test_an_answer_that_no_tracking_server_gives_is_told(site: Site) -> None:
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     site.put("/api/2.0/mlflow/registered-models/search", b'{"registered_models": [{"name": 3}]}')
 

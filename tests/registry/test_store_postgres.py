@@ -15,10 +15,12 @@ import pytest
 import sqlalchemy
 
 from components.errors import NotFound, RegistryError, SetupError, StoreUnavailable
-from registry import address, lifecycle, look
-from registry.manifest import Draft
+from registry import queries
+from registry.artifact.manifest import Draft
+from registry.mlflow import address
 from registry.protocol import Version
-from registry.releases import NO_ENTRY, Release
+from registry.release_log import NO_ENTRY, Release
+from registry.releases import lifecycle
 
 Candidate = Callable[..., Version]
 pytestmark = pytest.mark.flow
@@ -38,7 +40,7 @@ def same_store_afterwards() -> Iterator[None]:
 
 @pytest.fixture
 def postgres_store(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", (tmp_path / "artifacts").as_uri())
     return Store(postgres)
@@ -70,8 +72,8 @@ def test_the_same_life_on_postgresql(
         candidate(postgres_store)
         lifecycle.promote(postgres_store, task, reason="better", base_hash=base_hash)
     lifecycle.rollback(postgres_store, task, reason="worse", base_hash=base_hash)
-    status = look.status(postgres_store, task)
-    history = look.history(postgres_store, task)
+    status = queries.status(postgres_store, task)
+    history = queries.history(postgres_store, task)
 
     assert status.production is not None
     assert (status.production.number, status.versions, status.in_step) == (1, 2, True)
@@ -103,8 +105,8 @@ def test_processes_that_append_at_once_lose_no_entry(postgres_store: Any, task: 
     candidate(postgres_store)
     code = """
 import sys
-from registry.releases import Release
-from registry.store import Store
+from registry.release_log import Release
+from registry.mlflow.store import Store
 
 store, task, who, each = Store(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 store.version(task, 1)  # connected
@@ -138,7 +140,7 @@ for _ in range(each):
 
 def _all_are_there(store: Any, task: str, writers: int = WRITERS) -> None:
     """Consecutive numbers, every writer's entries, and one that took effect."""
-    history = look.history(store, task)
+    history = queries.history(store, task)
     assert [line.release.number for line in history] == list(range(1, writers * EACH + 1))
     assert sorted(line.release.who for line in history) == sorted(
         f"writer {w}" for w in range(writers) for _ in range(EACH)
@@ -157,7 +159,7 @@ class TestRefused:
         ],
     )
     def test_wrong_credentials_and_names(self, part: str, wrong: str, says: str, postgres: str) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         url = sqlalchemy.make_url(postgres)
         uri = url.set(**{part: wrong}).render_as_string(hide_password=False)  # type: ignore[arg-type]
@@ -175,7 +177,7 @@ class TestRefused:
 
 class TestDown:
     def test_a_server_that_is_not_there(self, postgres: str, free_port: Callable[[], int]) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         url = sqlalchemy.make_url(postgres)
         uri, began = url.set(port=free_port()).render_as_string(hide_password=False), time.monotonic()
@@ -219,7 +221,7 @@ class TestWhereArtifactsGo:
     """Of a database that is opened directly; MLflow left to itself would take ./mlruns wherever a command runs."""
 
     def test_nobody_said_where(self, postgres: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from registry.store import Store
+        from registry.mlflow.store import Store
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", raising=False)

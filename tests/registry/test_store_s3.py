@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from components.errors import ArtifactError, NotFound, RegistryError, StoreUnavailable
-from registry import artifact, lifecycle, look, registration
-from registry.manifest import Draft
+from registry import queries
+from registry.artifact import adapter_folder
+from registry.artifact.manifest import Draft
 from registry.protocol import Version
+from registry.releases import lifecycle, registration
 
 Candidate = Callable[..., Version]
 pytestmark = pytest.mark.flow
@@ -92,11 +94,11 @@ def test_the_whole_life_with_artifacts_on_s3(
         candidate(s3_store)
         lifecycle.promote(s3_store, task, reason="better", base_hash=base_hash)
     lifecycle.rollback(s3_store, task, reason="worse", base_hash=base_hash)
-    live = look.current(s3_store, task, "Production")
+    live = queries.current(s3_store, task, "Production")
 
     assert live is not None
-    assert (live.number, len(look.history(s3_store, task))) == (1, 3)
-    assert artifact.read(s3_store.download(live), base_hash).manifest.digest == live.tag("manifest_digest")
+    assert (live.number, len(queries.history(s3_store, task))) == (1, 3)
+    assert adapter_folder.read(s3_store.download(live), base_hash).manifest.digest == live.tag("manifest_digest")
     assert len(keys(bucket, "adapter_model.safetensors")) == 2
     assert all(found.key.startswith("mlflow/") for found in bucket.objects.all())
 
@@ -108,7 +110,7 @@ def test_the_same_life_through_a_tracking_server_and_past_it(
     """An experiment's root says which way its artifacts go: to the server, or to S3 under the client's own keys."""
     from mlflow import MlflowClient
 
-    from registry.store import Store
+    from registry.mlflow.store import Store
 
     port = free_port()
     options = {"host": "127.0.0.1", "port": port, "workers": 1, "backend-store-uri": f"sqlite:///{tmp_path}/server.db"}
@@ -127,7 +129,7 @@ def test_the_same_life_through_a_tracking_server_and_past_it(
         lifecycle.rollback(store, task, reason="worse", base_hash=base_hash)
 
         for version in (first, second):
-            read = artifact.read(store.download(version), base_hash)
+            read = adapter_folder.read(store.download(version), base_hash)
             assert read.manifest.digest == version.tag("manifest_digest")
         ways = sorted(key.split("/")[1] for key in keys(bucket, "adapter_model.safetensors"))
         assert ways == ["past", "through"]
@@ -153,7 +155,7 @@ def test_an_upload_outlives_a_fault_that_passes(
     version = attempt()
 
     assert (version.number, version.stage, version.ready) == (1, "Staging", True)
-    assert artifact.read(s3_store.download(version)).manifest.digest == version.tag("manifest_digest")
+    assert adapter_folder.read(s3_store.download(version)).manifest.digest == version.tag("manifest_digest")
     assert sum(asked.startswith("PUT") and "model.safetensors" in asked for asked in faulty_store.asked) == 3
 
 
@@ -165,7 +167,7 @@ def test_a_download_outlives_a_fault_that_passes(
     version = attempt()
     faulty_store.plant(fault, "GET", "adapter_model.safetensors", times=2)
 
-    assert artifact.read(s3_store.download(version)).manifest.digest == version.tag("manifest_digest")
+    assert adapter_folder.read(s3_store.download(version)).manifest.digest == version.tag("manifest_digest")
 
 
 # --- faults that stay -------------------------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ def test_an_object_store_that_is_gone_is_told_in_time(
         s3_store.download(version)
     with told(StoreUnavailable, "the artifact store does not answer"):
         lifecycle.promote(s3_store, task, reason="", base_hash=base_hash)
-    assert look.history(s3_store, task) == []
+    assert queries.history(s3_store, task) == []
 
 
 @pytest.mark.usefixtures("quick_retries")
@@ -240,7 +242,7 @@ def test_wrong_credentials_are_no_outage(
     faulty_store.plant(403, "HEAD")
     with told(RegistryError, says):
         s3_store.download(version)
-    assert look.history(s3_store, task) == []
+    assert queries.history(s3_store, task) == []
 
 
 def test_no_credentials_at_all_are_no_outage(
@@ -280,7 +282,7 @@ def test_missing_objects_are_missed(
         s3_store.download(version)
     with told(NotFound, "artifact gate/.*/gate.json of run .* is not in the artifact store"):
         s3_store.read_file(version.run_id, version.gate.report)
-    assert look.history(s3_store, task) == []
+    assert queries.history(s3_store, task) == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "overwritten"])
@@ -295,4 +297,4 @@ def test_an_object_of_other_bytes_is_refused(
 
     with told(ArtifactError, "adapter_model.safetensors"):
         lifecycle.promote(s3_store, task, reason="", base_hash=base_hash)
-    assert look.history(s3_store, task) == []
+    assert queries.history(s3_store, task) == []

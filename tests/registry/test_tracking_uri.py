@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import SetupError
-from registry import tracking_uri
+from registry.mlflow import tracking_uri
 
 RIGHT = [
     "http://127.0.0.1:5000",

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from components.errors import NotFound, StoreUnavailable
-from registry import lifecycle
-from registry.here import Here
+from registry.audit.local_environment import Here
+from registry.audit.verify import Walked, walk
 from registry.protocol import Version
-from registry.releases import PREFIX
-from registry.walk import Walked, walk
+from registry.release_log import PREFIX
+from registry.releases import lifecycle
 
 MEMORY = pytest.mark.parametrize("store", ["memory"], indirect=True)
 BOTH = pytest.mark.parametrize("store", ["memory", pytest.param("mlflow", marks=pytest.mark.flow)], indirect=True)

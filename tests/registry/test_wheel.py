@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from registry import wheel
+from registry.artifact import wheel
 
 CLOSURE = """
 import sys
 before = set(sys.modules)
-import registry.model, components.base_model, components.inference, components.template
+import registry.mlflow.pyfunc_model, components.base.base_model, components.prefix.inference, components.data.template
 print(sorted({name.partition(".")[0] for name in set(sys.modules) - before if not name.startswith("_")}))
-print(registry.model.__file__)
+print(registry.mlflow.pyfunc_model.__file__)
 """
 
 
@@ -42,11 +42,19 @@ def test_the_requirements_are_pinned_to_what_is_installed() -> None:
 
 
 def test_the_requirements_name_all_that_our_code_imports_when_it_is_loaded() -> None:
-    imported, todo = set(), ["registry.model", "components.base_model", "components.inference", "components.template"]
+    imported, todo = (
+        set(),
+        [
+            "registry.mlflow.pyfunc_model",
+            "components.base.base_model",
+            "components.prefix.inference",
+            "components.data.template",
+        ],
+    )
     seen = set()
     while todo:
         name = todo.pop()
-        file = Path(wheel.__file__).parents[1] / f"{name.replace('.', '/')}.py"
+        file = Path(wheel.__file__).parents[2] / f"{name.replace('.', '/')}.py"
         if name in seen or not file.exists():
             continue
         seen.add(name)
@@ -66,9 +74,9 @@ def test_the_requirements_name_all_that_our_code_imports_when_it_is_loaded() -> 
 def test_what_a_model_requires_can_be_installed_from_the_model_alone(
     tmp_path: Path, write_adapter: Callable[..., Path]
 ) -> None:
-    from registry import model
+    from registry.mlflow import pyfunc_model
 
-    model.pack(write_adapter(tmp_path / "adapter"), tmp_path / "model")
+    pyfunc_model.pack(write_adapter(tmp_path / "adapter"), tmp_path / "model")
     lines = (tmp_path / "model" / "requirements.txt").read_text().splitlines()
     [ours] = [line for line in lines if "preface" in line]
     (tmp_path / "ours.txt").write_text(ours + "\n")

@@ -12,9 +12,9 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from components.base_hash import hash_base
-from components.base_model import Base, load
-from components.params import TaskParams
+from components.base.base_hash import hash_base
+from components.base.base_model import Base, load
+from components.config.params import TaskParams
 
 MakeTask = Callable[..., TaskParams]
 MakeBase = Callable[[str], Base]

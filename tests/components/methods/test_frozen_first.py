@@ -9,10 +9,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from components.base_model import Base
-from components.inference import from_artifact
-from components.methods import Method, build, prefixes
-from components.params import MethodName, TaskParams
+from components.base.base_model import Base
+from components.config.params import MethodName, TaskParams
+from components.prefix.inference import from_artifact
+from components.prefix.methods import Method, build, prefixes
 from components.records import METHODS
 
 MakeTask = Callable[..., TaskParams]

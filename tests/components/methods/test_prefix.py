@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from components.base_model import Base
+from components.base.base_model import Base
+from components.config.params import TaskParams
+from components.data.template import Template
 from components.errors import ParamsError
-from components.inference import from_artifact
-from components.kv_prefix import KVPrefix
-from components.methods import build
-from components.methods.prefix import RANDOM_SCALE, PrefixTuning
-from components.methods.text import in_context_ids, repeated_ids, sampled_ids, text_ids
-from components.params import TaskParams
-from components.template import Template
+from components.prefix.inference import from_artifact
+from components.prefix.kv_prefix import KVPrefix
+from components.prefix.methods import build
+from components.prefix.methods.prefix import RANDOM_SCALE, PrefixTuning
+from components.prefix.methods.text import in_context_ids, repeated_ids, sampled_ids, text_ids
 
 MakeTask = Callable[..., TaskParams]
 
@@ -53,7 +53,7 @@ def test_examples_are_the_keys_and_values_of_the_last_tokens_of_an_in_context_pr
 ) -> None:
     """So training begins where in-context learning ends; of as many examples as it takes, the last stands whole."""
     asked = task(prefix={"init": "examples", "virtual_tokens": length})
-    template = Template(asked.template, asked.data.labels, asked.data.max_tokens)
+    template = Template.of(asked)
     solved = [(text, list(asked.data.labels or {})[at % 2]) for at, (text, _) in enumerate(SOLVED)]
     whole = [in_context_ids(base, template, asked.instruction, solved[:count]) for count in range(1, len(solved) + 1)]
     ids = next(ids for ids in whole if len(ids) >= length)[-length:]

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from components.base_model import Base
-from components.inference import from_artifact
-from components.kv_prefix import KVPrefix
-from components.methods import build
-from components.methods.prompt import PromptTuning
-from components.methods.text import COMMON_TOKENS, repeated_ids, text_ids
-from components.params import TaskParams
+from components.base.base_model import Base
+from components.config.params import TaskParams
+from components.prefix.inference import from_artifact
+from components.prefix.kv_prefix import KVPrefix
+from components.prefix.methods import build
+from components.prefix.methods.prompt import PromptTuning
+from components.prefix.methods.text import COMMON_TOKENS, repeated_ids, text_ids
 
 MakeTask = Callable[..., TaskParams]
 INITS = ["text", "labels", "vocabulary", "random"]
@@ -84,7 +84,7 @@ def test_vocabulary_is_sampled_from_the_common_tokens(
 ) -> None:
     assert len(embeddings(base)) < COMMON_TOKENS
     assert all_from_vocabulary(table(base, task, "vocabulary"), embeddings(base))
-    monkeypatch.setattr("components.methods.text.COMMON_TOKENS", 7)
+    monkeypatch.setattr("components.prefix.methods.text.COMMON_TOKENS", 7)
     found = table(base, task, "vocabulary", length=60)
     assert all_from_vocabulary(found, embeddings(base)[:7])
     assert not torch.equal(found, found[:1].expand_as(found))

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.base_model import Base
+from components.base.base_model import Base
+from components.config.params import MethodName, TaskParams
+from components.data.template import Template, ids_of
 from components.errors import ParamsError
-from components.kv_prefix import KVPrefix
-from components.methods import build
-from components.methods.text import hard_prompt, in_context_ids, repeated_ids, text_ids
-from components.params import MethodName, TaskParams
-from components.template import Template, ids_of
+from components.prefix.kv_prefix import KVPrefix
+from components.prefix.methods import build
+from components.prefix.methods.text import hard_prompt, in_context_ids, repeated_ids, text_ids
 
 MakeBase = Callable[[str], Base]
 TEMPLATE = Template("Review: {text}\nSentiment:", {"good": "positive", "bad": "negative"}, max_tokens=16)

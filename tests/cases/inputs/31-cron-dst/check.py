@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 sys.path.insert(0, ".")
 from prefect.server.schemas.schedules import CronSchedule
 
-from components.schedule_params import ScheduleParams
+from components.config.schedule_params import ScheduleParams
 
 CHANGES = {"Europe/Berlin": ("2027-03-28", "2027-10-31"), "America/Montreal": ("2027-03-14", "2027-11-07")}
 wrong = 0

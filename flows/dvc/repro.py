@@ -1,0 +1,291 @@
+"""The data step: sources looked at, bases and rows brought up to date by DVC, one preparation at a time.
+
+DVC is used by its command line alone, since its Python interface is internal, and only here. What the stages do is
+written in dvc.yaml and components/; nothing of it is known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from components import errors
+from components.config import params
+from components.config.params import Params, TaskParams
+from components.data.prepare import read_report
+from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable, Unforeseen
+from components.redaction import redact
+from components.sources import byte_source, identity, object_store
+from components.sources.own_folders import refuse_sources
+from flows.dvc import dvc_yaml
+from flows.process import crash_report
+from flows.process.edge import REMEDIES
+
+# A stage of ours that crashed. DVC's own faults are told by their last lines.
+_TRACEBACK = "Traceback (most recent call last)"
+_RAISED = re.compile(r"[\w.]+(?:Error|Exception|Interrupt|Group|Warning)\b(?:: |$)")
+WAIT = 3600.0  # seconds that a preparation waits for the one before it
+# Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
+PATIENCE = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "3"}
+# Faults of the machine, in the words that DVC passes on: what to do about each.
+_ROOM = "the disk is full, or `ulimit -f` lets no file grow; make room (df -h), then run the command again"
+_MACHINE = {
+    "is not a git repository": "DVC works in one alone: type `git init` there, then run the command again",
+    "dvc.lock' validation failed": "`git checkout dvc.lock` brings it back; or delete it, and it is made anew",
+    "'dvc.lock' is corrupted": "`git checkout dvc.lock` brings it back; or delete it, and it is made anew",
+} | dict.fromkeys(("disk I/O error", "disk is full", "No space left on device", "File too large"), _ROOM)
+_RUNNING = re.compile(r"Running stage '([^']+)'")
+_STAGES = re.compile(r"'([a-z]+@[^']+)'")
+
+
+@dataclass(frozen=True)
+class DataVersion:
+    """Prepared data as it now is. ``lock_entry`` is all that dvc.lock says of how it came to be."""
+
+    task: str
+    content_hash: str
+    dvc_md5: str
+    lock_entry: dict[str, Any]
+
+
+def prepare(
+    root: Path,
+    tasks: Sequence[str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, DataVersion]:
+    """Bring the bases and the prepared data of the tasks (all if None) up to date; unchanged stages do not run.
+
+    Args:
+        root: The project's folder.
+        tasks: Names of tasks in params.yaml.
+        say: Gets a line for each stage, when it starts or is found unchanged.
+
+    Raises:
+        SourceUnavailable: a source did not answer; worth another try.
+        PrefaceError: anything else that keeps a stage from its work, as the stage said it.
+    """
+    declared = params.load(root / "params.yaml")
+    chosen = {task: declared.task(task) for task in (tasks or declared.tasks)}
+    refuse_sources(declared, root, chosen, {settings.base for settings in chosen.values()})
+    dvc_yaml.require_same(root / "params.yaml", declared)
+    with _alone(root):
+        for task in chosen:
+            _look(root, task, declared)
+        dvc(root, ["repro", *_targets(chosen)], say)
+        entries = _lock_entries(root, list(chosen))
+        return {task: _version(root, task, entry) for task, entry in entries.items()}
+
+
+def prepare_each(
+    root: Path, tasks: Sequence[str], say: Callable[[str], None] = lambda line: None
+) -> dict[str, DataVersion | PrefaceError]:
+    """The same for many tasks at once, where one that fails keeps no other from being prepared.
+
+    Raises:
+        ParamsError: params.yaml is not valid, or names no such task.
+    """
+    declared = params.load(root / "params.yaml")
+    chosen = {task: declared.task(task) for task in tasks}
+    dvc_yaml.require_same(root / "params.yaml", declared)
+    found: dict[str, DataVersion | PrefaceError] = {}
+    with _alone(root):
+        for task, settings in chosen.items():
+            try:
+                refuse_sources(declared, root, [task], [settings.base])
+                _look(root, task, declared)
+            except PrefaceError as error:
+                found[task] = error
+        left = {task: settings for task, settings in chosen.items() if task not in found}
+        if left:
+            status, lines = _run(root, ["repro", "--keep-going", *_targets(left)], say)
+            found |= _faults(root, lines, left) if status else {}
+        for task in left.keys() - found.keys():
+            try:
+                found[task] = _version(root, task, lock_entry(root, task))
+            except PrefaceError as error:
+                found[task] = error
+    return {task: found[task] for task in tasks}
+
+
+def _look(root: Path, task: str, declared: Params) -> None:
+    """Write down what the task's source holds now, and what its base is pinned to."""
+    settings = declared.task(task)
+    held = byte_source.resolve(settings.data.source, settings.data.sha256, root=root)
+    identity.write(root / identity.FOLDER / f"{task}.json", identity.of_task(settings.data, held))
+    pinned = identity.of_base(declared.bases[settings.base])
+    identity.write(root / identity.FOLDER / "bases" / f"{settings.base}.json", pinned)
+
+
+def _targets(chosen: Mapping[str, TaskParams]) -> list[str]:
+    """The stages to bring up to date, each base once."""
+    bases = sorted({settings.base for settings in chosen.values()})
+    return [*(f"base@{base}" for base in bases), *(f"prepare@{task}" for task in chosen)]
+
+
+def _faults(root: Path, lines: Sequence[str], chosen: Mapping[str, TaskParams]) -> dict[str, PrefaceError]:
+    """What kept each task from being prepared, out of what DVC said of all of them: of its base, its rows, or both.
+
+    DVC names the stages that failed in its last words. Where it names none it failed itself, and so did every task.
+    """
+    said: dict[str, list[str]] = {}
+    stage, failed = "", set[str]()
+    for line in filter(None, lines):
+        if begun := _RUNNING.match(line):
+            stage = begun[1]
+        if line.startswith("ERROR: failed to reproduce"):
+            failed |= set(_STAGES.findall(line))
+        said.setdefault(stage, []).append(line)
+    found = {}
+    for task, settings in chosen.items():
+        mine = [each for each in (f"base@{settings.base}", f"fetch@{task}", f"prepare@{task}") if each in failed]
+        if mine:
+            found[task] = _fault(root, said.get(mine[0], lines), "repro")
+    return found or {task: _fault(root, [line for line in lines if line], "repro") for task in chosen}
+
+
+def push(root: Path, tasks: Sequence[str] | None = None) -> None:
+    """Copy raw and prepared data to the DVC remote, where workers on other machines pull it from by hash.
+
+    Raises:
+        SourceUnavailable: the remote did not answer; a second push goes on where this one ended.
+        SourceError: the remote refuses.
+        DataError: the cache does not have all of it.
+    """
+    chosen = tasks or list(params.load(root / "params.yaml").tasks)
+    with _alone(root):
+        said = dvc(root, ["push", *(f"{stage}@{task}" for task in chosen for stage in ("fetch", "prepare"))])
+    if lacks_files(said):
+        names = ", ".join(chosen)
+        raise DataError(
+            f"DVC's cache lacks files of the raw or prepared data of {names}, and the remote has them not either;"
+            f" delete data/raw and data/prepared of them and run `preface prepare {' '.join(chosen)}`"
+        )
+
+
+def lacks_files(said: Sequence[str]) -> bool:
+    """Whether a push left something out: DVC warns of it, and ends as if it had pushed everything."""
+    return any("Missing cache files" in line for line in said)
+
+
+def lock_entry(root: Path, task: str) -> dict[str, Any]:
+    """What dvc.lock records of the task's two stages: commands, parameters, and hashes of all that goes in and out.
+
+    Raises:
+        DataError: the task was never prepared.
+    """
+    return _lock_entries(root, [task])[task]
+
+
+def _lock_entries(root: Path, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Those of many tasks. The file is read once: of a hundred tasks that takes a second."""
+    task = ", ".join(tasks)
+    try:
+        stages, found = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"], {}
+        for task in tasks:
+            found[task] = {stage: stages[stage] for stage in (f"fetch@{task}", f"prepare@{task}")}
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise DataError(
+            f"dvc.lock has no complete entry of {task!r} ({error}); run `preface prepare {task}`"
+        ) from error
+    return found
+
+
+def _version(root: Path, task: str, entry: dict[str, Any]) -> DataVersion:
+    report = read_report(root / "data" / "prepared" / task)
+    return DataVersion(task, report["content_hash"], entry[f"prepare@{task}"]["outs"][0]["md5"], entry)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One preparation of a project at a time: concurrent repros of DVC wait a little and then fail."""
+    path = root / ".preface" / "prepare.lock"
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with FileLock(path, timeout=WAIT):
+            yield
+    except Timeout as error:
+        raise SetupError(f"{path} was held by another preparation for {WAIT:.0f} s; wait for it, or end it") from error
+
+
+def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[str]:
+    """Run one command of DVC in the project and return what it said; raise what went wrong as one line."""
+    status, lines = _run(root, arguments, say)
+    if status:
+        raise _fault(root, [line for line in lines if line], arguments[0])
+    return lines
+
+
+def _run(root: Path, arguments: Sequence[str], say: Callable[[str], None]) -> tuple[int, list[str]]:
+    """The same, and the status that it ended with."""
+    # The stages say `python`: that must be the one that Preface is installed for, activated or not.
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    lines: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root,
+        env=PATIENCE | os.environ | {"PATH": here, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None  # as asked for above
+        for line in process.stdout:
+            lines.append(redact(line.rstrip()))
+            if line.startswith(("Running stage", "Stage ")):
+                say(lines[-1])
+    return process.returncode, lines
+
+
+def _crashed(root: Path, lines: Sequence[str], command: str) -> Unforeseen | None:
+    """The error of a stage of ours that ended in a traceback; all that was said is in a report."""
+    if command != "repro" or not any(line.startswith(_TRACEBACK) for line in lines):
+        return None
+    raised = next((line for line in reversed(lines) if _RAISED.match(line)), "no error named")
+    stages = [stage for line in lines if line.startswith("ERROR: failed to") for stage in _STAGES.findall(line)]
+    said = f"the stage {stages[0] if stages else f'of dvc {command}'} crashed: {errors.told(raised)}"
+    with contextlib.suppress(OSError):
+        report = crash_report.write([f"dvc {command}"], "\n".join(lines), root)
+        return Unforeseen(f"{said}; report it with the file {report}")
+    return Unforeseen(said)
+
+
+def _fault(root: Path, lines: Sequence[str], command: str) -> PrefaceError:
+    """The error of a failed stage, of the class that it names itself, or else what DVC said of its own trouble.
+
+    A stage ends with `CLASS: message`, and DVC reports behind it that the stage failed.
+    """
+    for line in reversed(lines):
+        name, _, message = line.partition(": ")
+        kind = getattr(errors, name, None)
+        if isinstance(kind, type) and issubclass(kind, PrefaceError):
+            return kind(message)
+    lines = [line for line in lines if not line.startswith("Having any troubles?")]  # DVC's own advertisement
+    own = [line for line in lines if line.startswith("ERROR: ")]
+    said, everything = "; ".join(own), " ".join(lines)
+    remedy = object_store.refusal(everything)
+    if remedy:
+        return SourceError(f"dvc {command} failed, the remote refuses: {said}; {remedy}")
+    if object_store.is_down(everything):
+        return SourceUnavailable(
+            f"dvc {command} failed, the remote does not answer: {said}; check AWS_ENDPOINT_URL and try again"
+        )
+    if crashed := _crashed(root, lines, command):
+        return crashed
+    last = [line for line in lines if line not in own][-1:]  # of a traceback, what was raised
+    failed = f"dvc {command} failed: {'; '.join([*last, *own]) or 'no output'}"
+    number = re.search(r"\[Errno (\d+)\]", everything)
+    remedy = next((each for words, each in _MACHINE.items() if words in everything), "")
+    remedy = remedy or (REMEDIES.get(int(number[1]), "") if number else "")
+    return SetupError(f"{failed}; {remedy}") if remedy else DataError(failed)
