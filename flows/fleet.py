@@ -37,7 +37,6 @@ from flows.dvc import repro
 from flows.dvc.repro import DataVersion
 from flows.orchestration import deployments, run_logging
 from flows.orchestration.cancellation import is_cancelled
-from flows.orchestration.deployments import POOL
 from flows.orchestration.prefect_api import asking, pages_of, unharmed
 from flows.orchestration.recovery import AGAIN, rescue
 from flows.orchestration.step import network_step, step
@@ -205,7 +204,7 @@ def page(ended: list[Ended]) -> None:
 
 
 @flow(name="fleet", flow_run_name="fleet", persist_result=False)
-def fleet(root: str, tasks: list[str], force: bool = False, pool: str = POOL) -> State[Any]:
+def fleet(root: str, tasks: list[str], force: bool = False, pool: str = deployments.POOL) -> State[Any]:
     """Retrain many tasks.
 
     Args:
@@ -276,7 +275,7 @@ def _now_and_then(work: Callable[[], object], seconds: float = 5.0) -> Callable[
     return tick
 
 
-def run(root: Path, tasks: list[str], force: bool = False, pool: str = POOL) -> list[Ended]:
+def run(root: Path, tasks: list[str], force: bool = False, pool: str = deployments.POOL) -> list[Ended]:
     """Run the flow in this process; how each task ended.
 
     Raises:

@@ -18,8 +18,9 @@ from cli.main import preface
 from components.config import params
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("flows", "registry", "components")
+FOLDERS = ("cli", "flows", "registry", "components")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+FLOORS = sorted({path.parent for path in FILES})
 MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
 # Commands that must be quick start from these.
 LIGHT = (
@@ -46,7 +47,7 @@ def state():
     handlers = {name: list(logging.getLogger(name).handlers) for name in (None, *FOLDERS)}
     return {"environment": dict(os.environ), "files": files, "folder": os.getcwd(), "logging": handlers,
             "path": list(sys.path), "filters": list(warnings.filters)}
-FOLDERS = ("flows", "registry", "components")
+FOLDERS = ("cli", "flows", "registry", "components")
 sys.modules["prefect"].flow(state)  # Prefect sets its logging up when a first flow is made
 for name in ours:
     before = state()
@@ -80,6 +81,9 @@ def test_an_import_out_of_place_is_found_wherever_it_stands(tmp_path: Path) -> N
         "components/rows/reader.py": "import boto3",
         "components/gates/decide.py": "import prefect",
         "components/training/losses.py": "import registry.artifact.adapter_folder",
+        "components/base/machine.py": "import components.data.template",
+        "registry/artifact/manifest.py": "import registry.releases.state",
+        "flows/dvc/dvc_yaml.py": "import flows.tasks.steps",
     }
     for name, line in planted.items():
         file = tmp_path / name
@@ -90,7 +94,7 @@ def test_an_import_out_of_place_is_found_wherever_it_stands(tmp_path: Path) -> N
     )
 
     assert done.returncode == 1
-    assert "4 broken" in done.stdout, done.stdout
+    assert "7 broken" in done.stdout, done.stdout
     for name in planted:
         assert name.removesuffix(".py").replace("/", ".") in done.stdout
 
@@ -119,12 +123,22 @@ def test_a_run_that_finds_nothing_to_do_needs_no_torch(tmp_path: Path, module: s
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 
 
+@pytest.mark.parametrize("floor", FLOORS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_floor_is_taken_in_at_a_glance_and_says_what_it_is_for(floor: Path) -> None:
+    modules = [path for path in floor.glob("*.py") if path.name != "__init__.py"]
+    said = (floor / "__init__.py").read_text(encoding="utf-8")
+
+    assert len(modules) <= 14
+    assert said.startswith('"""')
+    assert 2 <= len(said.splitlines()) <= 5, "three lines, what it is for and what it does not know"
+
+
 @pytest.mark.parametrize("path", FILES, ids=MODULES)
 def test_a_module_is_one_screenful_of_thoughts(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
 
-    assert len(text.splitlines()) <= 320
-    assert not text or text.startswith('"""'), "it does not say what it is"
+    assert len(text.splitlines()) <= 300
+    assert text.startswith('"""'), "it does not say what it is"
 
 
 def test_the_image_installs_as_the_makefile_does() -> None:

@@ -16,7 +16,7 @@ from components.config.params import Count, MethodName, Record, Sha256
 from components.markdown import code, escaped
 from components.provenance.fingerprint import recorded_fingerprint
 
-PEFT_VERSION = "0.21.2"  # whose layout this is; tests/registry/test_artifact_peft.py holds it to that
+PEFT_VERSION = "0.21.2"  # whose layout this is; tests/registry/artifact/test_artifact_peft.py holds it to that
 MAX_FILE = 1 << 30  # 512 virtual tokens of a 32-layer base without grouped heads come to half of this
 
 # So far beyond every model that their product is a number to compare and print, whoever wrote the manifest.

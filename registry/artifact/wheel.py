@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGES = ("components", "registry")
-# What those import when a version is loaded and asked; tests/registry/test_wheel.py asks them.
+# What those import when a version is loaded and asked; tests/registry/artifact/test_wheel.py asks them.
 NEEDED = (
     "croniter", "gguf", "mlflow", "numpy", "packaging", "pandas", "pydantic", "pyyaml", "safetensors", "tokenizers",
     "torch", "transformers",
