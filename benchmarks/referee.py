@@ -24,7 +24,7 @@ from registry.mlflow.store import Store
 from registry.protocol import Gate
 from registry.release_log import NO_ENTRY, PREFIX, Release, effective
 from registry.releases import registration
-from registry.releases.projection import bring
+from registry.releases.projection import reconcile_projection
 from registry.releases.state import PENDING, PROJECTED
 
 RACERS = 8
@@ -92,7 +92,7 @@ def renew(store: Store, room: Path, task: str) -> list[int]:
     gate = Gate("passed", f"reports/against-{champion}.json", hashlib.sha256(raw).hexdigest())
     for number in racing:
         store.tag_version(task, number, PREFIX + "gate", str(gate))
-    bring(store, task)
+    reconcile_projection(store, task)
     return racing
 
 

@@ -34,7 +34,7 @@ from components.prefix import methods
 from components.prefix.inference import answer, from_artifact
 from components.records import Split
 from components.training.batches import epoch_batches
-from components.training.trainer import Learner, learning_rate, optimizer_step
+from components.training.trainer import AdapterTrainer, learning_rate, optimizer_step
 
 RESULTS = Path(__file__).parent / "results" / "time-to-accuracy.json"
 WANTED = (0.88, 0.90)
@@ -65,7 +65,7 @@ def asked_of(task: TaskParams, arm: str, seed: int) -> tuple[str, MethodName, Ta
 def by_us(bench: Bench, task: TaskParams, method: MethodName, every: int, look: Look) -> None:
     settings = task.settings(method).training
     began = time.perf_counter()
-    learner = Learner.of(
+    learner = AdapterTrainer.of(
         bench.base, methods.build(bench.base, task, method, bench.lessons.solved), settings, bench.rows
     )
     spent, epoch, step = time.perf_counter() - began, 0, 0

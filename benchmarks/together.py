@@ -19,7 +19,7 @@ from benchmarks.fleet import tell
 from benchmarks.train import LIBRARIES, Bench
 from components.config.params import MethodName
 from components.prefix import methods
-from components.training.trainer import Learner, optimizer_step
+from components.training.trainer import AdapterTrainer, optimizer_step
 
 RESULTS = Path(__file__).parent / "results" / "together.json"
 ARMS: tuple[tuple[MethodName, int], ...] = (("prompt", 20), ("prefix", 20))
@@ -30,7 +30,9 @@ def compared(bench: Bench, method: MethodName, virtual_tokens: int, count: int, 
     task = bench.with_tokens(virtual_tokens)
     settings = task.settings(method).training
     learners = [
-        Learner.of(bench.base, methods.build(bench.base, task, method, bench.lessons.solved), settings, bench.rows)
+        AdapterTrainer.of(
+            bench.base, methods.build(bench.base, task, method, bench.lessons.solved), settings, bench.rows
+        )
         for _ in range(count)
     ]
     batches = bench.batches(method)

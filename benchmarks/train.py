@@ -34,8 +34,8 @@ from components.data.prepare import read_examples
 from components.evaluation.peak_memory import PeakMemory
 from components.prefix import methods
 from components.training.batches import TrainingRow, epoch_batches
-from components.training.trainer import Learner, optimizer_step
-from components.training.training_data import Lessons
+from components.training.trainer import AdapterTrainer, optimizer_step
+from components.training.training_data import TrainingData
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "train.json"
@@ -52,7 +52,7 @@ class Bench:
     folder: Path
     base: Base
     task: TaskParams
-    lessons: Lessons
+    lessons: TrainingData
 
     @classmethod
     def of(cls, name: str, batch_size: int | None = None) -> Bench:
@@ -67,7 +67,7 @@ class Bench:
         if batch_size:
             own = {"training": {"batch_size": batch_size}}
             task = task.model_validate(task.model_dump() | {"prompt": own, "prefix": own})
-        return cls(name, folder, base, task, Lessons.of(base, task, examples))
+        return cls(name, folder, base, task, TrainingData.of(base, task, examples))
 
     @property
     def rows(self) -> Sequence[TrainingRow]:
@@ -89,7 +89,7 @@ class Bench:
 def ours(bench: Bench, method: MethodName, virtual_tokens: int) -> Step:
     task = bench.with_tokens(virtual_tokens)
     settings = task.settings(method).training
-    learner = Learner.of(
+    learner = AdapterTrainer.of(
         bench.base, methods.build(bench.base, task, method, bench.lessons.solved), settings, bench.rows
     )
 

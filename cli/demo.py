@@ -19,7 +19,7 @@ from flows.process.terminal import say
 if TYPE_CHECKING:
     from components.data.examples import Example
     from flows.run.job import Outcome
-    from registry.releases.lifecycle import Moved
+    from registry.releases.lifecycle import ReleaseResult
 
 Command = Callable[[list[str]], Any]
 SHORT = 160  # characters of a text that reads well on a command line
@@ -112,15 +112,15 @@ def _life(story: Story, root: Path, task: str) -> None:
     story.tell("Nothing of this is forgotten", "history", task)
 
 
-def _ending(result: Outcome | Moved | list[str] | None) -> str:
+def _ending(result: Outcome | ReleaseResult | list[str] | None) -> str:
     """What a command returned, in a few words."""
-    from registry.releases.lifecycle import Moved
+    from registry.releases.lifecycle import ReleaseResult
 
     if result is None:
         return "done"
     if isinstance(result, list):
         return ", ".join(answer[:20] for answer in result)
-    if isinstance(result, Moved):
+    if isinstance(result, ReleaseResult):
         return f"version {result.version.number} in Production"
     return f"version {result.version} {result.result.lower()}"
 

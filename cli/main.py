@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from cli.commands import audit, inspect, release, schedule, train
-from components.errors import told
+from components.errors import sanitized
 from flows.process import edge
 
 
@@ -25,7 +25,7 @@ def _printable_faults() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = told(error.message)  # type: ignore[misc]  # there is no other place for it
+        error.message = sanitized(error.message)  # type: ignore[misc]  # there is no other place for it
         raise
 
 

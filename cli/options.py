@@ -13,7 +13,7 @@ from components.config import params as params_file
 from components.redaction import redact
 from flows.process import local_project
 from flows.process.terminal import say
-from registry.audit.local_environment import Here
+from registry.audit.local_environment import LocalEnvironment
 
 LARGEST = 2**31 - 1  # of what MLflow's databases can number
 
@@ -88,9 +88,11 @@ def declared_base(root: Path, task: str) -> str:
     return declared.bases[declared.task(task).base].hash
 
 
-def here(root: Path) -> Here:
+def here(root: Path) -> LocalEnvironment:
     """What this machine can say of versions beside the registry."""
-    return Here(root, {name: base.hash for name, base in params_file.load(root / "params.yaml").bases.items()})
+    return LocalEnvironment(
+        root, {name: base.hash for name, base in params_file.load(root / "params.yaml").bases.items()}
+    )
 
 
 def prefect_home() -> None:

@@ -125,10 +125,10 @@ def without_secrets(error: Exception) -> Exception:
 
 def line_of(error: BaseException) -> str:
     """What an error of a library says as part of a message: on one line, as ``told`` shows it."""
-    return told(" ".join(str(error).split()))
+    return sanitized(" ".join(str(error).split()))
 
 
-def told(text: str) -> str:
+def sanitized(text: str) -> str:
     """A text from outside as part of a message: on one line, printable, and cut where it is long."""
     shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[:_TOLD])
     return shown if len(text) <= _TOLD else f"{shown} ..."

@@ -34,7 +34,7 @@ def compare(root: str, task: str, arms: list[str]) -> State[Any]:
         data = steps.prepare_data(root, task)
         comparison = compare_steps.settled(steps.plan(root, task, None, True, data), arms)
         run_logging.about(fingerprint=comparison.fingerprint)
-        with steps.alone(comparison):
+        with steps.fingerprint_lock(comparison):
             steps.place_rows(comparison)
             run = compare_steps.open_run(comparison)
             run_logging.about(run=run)

@@ -38,7 +38,7 @@ def prepare() -> Path:
 
 def main() -> None:
     """Run the flow run that Prefect's variables name."""
-    collector.spare()
+    collector.tune_gc()
     log_redaction.install()
     prepare()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

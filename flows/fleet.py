@@ -37,8 +37,8 @@ from flows.dvc import repro
 from flows.dvc.repro import DataVersion
 from flows.orchestration import deployments, run_logging
 from flows.orchestration.cancellation import is_cancelled
-from flows.orchestration.prefect_api import asking, pages_of, unharmed
-from flows.orchestration.recovery import AGAIN, rescue
+from flows.orchestration.prefect_api import asking, best_effort, pages_of
+from flows.orchestration.recovery import AGAIN, recover_crashed_runs
 from flows.orchestration.step import network_step, step
 from flows.tasks.reason_steps import Cause
 
@@ -198,7 +198,7 @@ def _ended(task: str, run: FlowRun) -> Ended:
 @step(name="table of outcomes")
 def page(ended: list[Ended]) -> None:
     """The table on the fleet's page."""
-    with unharmed("the table of outcomes"):  # the command prints it too
+    with best_effort("the table of outcomes"):  # the command prints it too
         rows = markdown.cells([each.row() for each in ended])
         create_table_artifact(rows, key="fleet", description="How each task's run ended")
 
@@ -238,7 +238,7 @@ def campaign(
     def look() -> None:
         if is_cancelled(own):
             raise Stopped("cancelled")
-        rescue()
+        recover_crashed_runs()
 
     data, ended = prepare_all(root, tasks)
     if data:

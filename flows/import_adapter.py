@@ -16,7 +16,7 @@ from flows.local_stack import temporary_server
 from flows.orchestration import concurrency, run_logging
 from flows.run.job import Outcome
 from flows.tasks import import_steps, run_steps, steps
-from flows.tasks.outcome import concluded, end, outcome_of
+from flows.tasks.outcome import end, outcome_of, registered_outcome
 
 
 @flow(name="import", flow_run_name="{task}", persist_result=False)
@@ -35,7 +35,7 @@ def take_in(root: str, task: str, folder: str, declare_base: bool = False, force
     data = steps.prepare_data(root, task)
     job = import_steps.plan(root, task, imported, force, data)
     run_logging.about(fingerprint=job.fingerprint)
-    with steps.alone(job):
+    with steps.fingerprint_lock(job):
         known = steps.registered(job)
         if known and not force:
             why = f"nothing new: {job.why_unchanged(known)}; --force imports it all the same"
@@ -49,7 +49,7 @@ def take_in(root: str, task: str, folder: str, declare_base: bool = False, force
             report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
             decision = steps.gate(job, report)
             made = steps.register_version(job, run, adapter, report, decision, held.spent())
-    return concluded(job, made, decision)
+    return registered_outcome(job, made, decision)
 
 
 def run(root: Path, task: str, folder: Path, declare_base: bool = False, force: bool = False) -> Outcome:

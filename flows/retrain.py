@@ -24,7 +24,7 @@ from flows.orchestration import concurrency, run_logging
 from flows.process import local_project
 from flows.run.job import Outcome
 from flows.tasks import reason_steps, run_steps, steps, sweep_steps, warm_start
-from flows.tasks.outcome import concluded, outcome_of, rested
+from flows.tasks.outcome import outcome_of, registered_outcome, skipped_outcome
 from flows.tasks.reason_steps import Cause
 
 
@@ -58,18 +58,18 @@ def retrain(
     run_logging.begin(task=task)
     root, handed = root or str(local_project.find_root(Path.cwd())), data is not None
     try:
-        with run_steps.remembered(task):
+        with run_steps.record_early_failure(task):
             data = data or steps.prepare_data(root, task)
             job = steps.plan(root, task, method, force, data, base)
             if sweep:
                 job = sweep_steps.chosen(job, method)
             job = warm_start.settled(job)
             run_logging.about(fingerprint=job.fingerprint)
-            with steps.alone(job):
+            with steps.fingerprint_lock(job):
                 known = steps.registered(job, first := first or str(flow_run.id))
                 verdict = reason_steps.weigh(job, cause, known)
                 if verdict.action != "train":
-                    return rested(job, verdict, known)
+                    return skipped_outcome(job, verdict, known)
                 steps.place_rows(job)
                 if not handed:
                     steps.push_data(job)
@@ -80,7 +80,7 @@ def retrain(
                     report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
                     decision = steps.gate(job, report)
                     made = steps.register_version(job, run, adapter, report, decision, held.spent())
-            return concluded(job, made, decision)
+            return registered_outcome(job, made, decision)
     except Stopped as error:
         return Cancelled(message=f"{task}: {error}")
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from components.errors import NotFound, RegistryError, told
+from components.errors import NotFound, RegistryError, sanitized
 from registry.protocol import Head, Stage, Store, Version
 from registry.release_log import Release, count, effective
 from registry.releases.projection import settled
-from registry.releases.state import PENDING, PROJECTED, State, names
+from registry.releases.state import PENDING, PROJECTED, State, matches
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _glance(seen: Head) -> Status | None:
         or (live.number if live else None) != seen.aliases.get("production")
         or (last is None and live is not None)
         or (last is not None and seen.tags.get(PROJECTED) != f"{last.number} {last.hash}")
-        or (last is not None and (live is None or not names(last, live)))
+        or (last is not None and (live is None or not matches(last, live)))
     )
     if stirs:
         return None
@@ -120,7 +120,7 @@ def current(store: Store, task: str, stage: Stage) -> Version | None:
         line = effective(store.releases(task))
         with suppress(NotFound):  # deleted from MLflow: `preface status` tells it
             found = store.version(task, line[-1].version) if line else None
-            return found if found and names(line[-1], found) else None
+            return found if found and matches(line[-1], found) else None
         return None
     return State(task, store.versions(task), [], {}).staged
 
@@ -133,7 +133,9 @@ def find(store: Store, address: str) -> Version:
         return store.version(task, number)
     stages: dict[str, Stage] = {"staging": "Staging", "production": "Production"}
     if not task or which not in stages:
-        raise RegistryError(f"{told(address)!r} names no version; write TASK@NUMBER, TASK@staging or TASK@production")
+        raise RegistryError(
+            f"{sanitized(address)!r} names no version; write TASK@NUMBER, TASK@staging or TASK@production"
+        )
     version = current(store, task, stages[which])
     if version is None:
         raise NotFound(f"{task} has no version in {stages[which]}; see `preface status {task}`")

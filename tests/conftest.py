@@ -70,7 +70,7 @@ for _name in (
 ):
     os.environ.pop(_name, None)
 
-collector.spare()
+collector.tune_gc()
 
 TinyBase = Callable[..., Path]
 

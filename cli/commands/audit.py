@@ -37,13 +37,13 @@ def verify(tasks: tuple[str, ...], everything: bool, as_json: bool) -> None:
     root = local_project.enter()
     from tqdm import tqdm
 
-    from registry.audit.verify import walk
+    from registry.audit.verify import verify_registry
     from registry.mlflow.store import Store
 
     chosen = _known(Store().tasks(), tasks)
     breaks, versions, seen = [], 0, set()
     with tqdm(desc="verify", unit=" versions", disable=None, leave=False) as bar:
-        for walked in walk(Store, chosen, here(root)):
+        for walked in verify_registry(Store, chosen, here(root)):
             breaks += [asdict(broken) for broken in walked.breaks]
             seen.add(walked.task)
             if walked.version is not None:

@@ -17,7 +17,7 @@ from flows.process import local_project
 from flows.process.terminal import say
 
 if TYPE_CHECKING:
-    from registry.releases.lifecycle import Moved
+    from registry.releases.lifecycle import ReleaseResult
 
 
 @click.command()
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--version", "number", type=Number(), help="Another than the one in Staging.")
 @reason_option
 @override_option
-def promote(task: str, number: int | None, reason: str, override: bool) -> Moved:
+def promote(task: str, number: int | None, reason: str, override: bool) -> ReleaseResult:
     """Put a version that passed its gate into Production.
 
     \b
@@ -56,7 +56,7 @@ def rollback(
     everything: bool,
     since: datetime | None,
     yes: bool,
-) -> Moved | None:
+) -> ReleaseResult | None:
     """Put back the version that was last good in Production.
 
     After a bad night, all tasks at once: a preview first, then each task by itself.
@@ -149,7 +149,7 @@ def reconcile(task: str, adopt: bool, restore: bool, reason: str, override: bool
         raise RegistryError(f"{task}: {after.drift}; {after.remedy}")
 
 
-def _tell(moved: Moved, then: str) -> Moved:
+def _tell(moved: ReleaseResult, then: str) -> ReleaseResult:
     instead = f", in place of version {moved.previous}" if moved.previous else ""
     if moved.changed:
         say(f"{moved.version.name} is in Production{instead} (release {moved.entry.number})")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.base.base_hash import tensors
-from components.errors import BaseError, PrefaceError, UnsupportedBase, told
+from components.errors import BaseError, PrefaceError, UnsupportedBase, sanitized
 
 CONFIG, WEIGHTS, INDEX, TOKENIZER = "config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json"
 LISTED = 8  # names in one message
@@ -95,7 +95,7 @@ def refuse_quantised(config: Mapping[str, Any], source: str) -> None:
         details = said if isinstance(said, dict) else {}
         bits = details.get("bits") or (4 if details.get("load_in_4bit") else 8 if details.get("load_in_8bit") else None)
         method = details.get("quant_method") or ("bitsandbytes" if bits else "a method that it does not name")
-        _refuse_packed(source, f"quantised by {told(str(method))}" + f" to {bits} bits" * bool(bits), config)
+        _refuse_packed(source, f"quantised by {sanitized(str(method))}" + f" to {bits} bits" * bool(bits), config)
 
 
 def refuse_ids_beyond(ids: Iterable[tuple[str, int]], rows: int, source: str) -> None:
@@ -111,9 +111,10 @@ def refuse_ids_beyond(ids: Iterable[tuple[str, int]], rows: int, source: str) ->
     if beyond:
         number, token = beyond[0]
         raise UnsupportedBase(
-            f"the tokenizer of {source} gives the id {number} for {told(repr(token))} and its embedding has {rows} rows"
-            f" (ids 0 to {rows - 1}); {len(set(beyond))} such token{'s' * (len(set(beyond)) > 1)}. Save the base after"
-            " model.resize_token_embeddings(len(tokenizer)), or take them out of tokenizer.json, and name that"
+            f"the tokenizer of {source} gives the id {number} for {sanitized(repr(token))} and its embedding has"
+            f" {rows} rows (ids 0 to {rows - 1}); {len(set(beyond))} such token{'s' * (len(set(beyond)) > 1)}. Save"
+            " the base after model.resize_token_embeddings(len(tokenizer)), or take them out of tokenizer.json,"
+            " and name that"
         )
 
 
@@ -189,8 +190,8 @@ def refuse_stand_in(file: Path, source: str) -> None:
     if start.startswith(_POINTER):
         size = next((line[5:] for line in start.decode("utf-8", "replace").splitlines() if line[:5] == "size "), "?")
         raise BaseError(
-            f"{source}: {file.name} is a Git LFS pointer to {told(size)} bytes, not the file itself; run `git lfs pull`"
-            " there (or `hf download MODEL --local-dir FOLDER`), and the same command again"
+            f"{source}: {file.name} is a Git LFS pointer to {sanitized(size)} bytes, not the file itself; run `git lfs"
+            " pull` there (or `hf download MODEL --local-dir FOLDER`), and the same command again"
         )
     needed = file.name in (CONFIG, WEIGHTS, INDEX, TOKENIZER) or file.suffix in (".safetensors", ".gguf")
     if needed and start.lstrip()[:15].lower().startswith((b"<!doctype", b"<html")):
@@ -203,7 +204,7 @@ def _refuse_packed(source: str, how: str, config: Mapping[str, Any]) -> None:
     name = next((source.removesuffix(end) for end in _PACKED_NAMES if source.endswith(end)), "")
     before = config.get("_name_or_path")
     guess = name or (before if isinstance(before, str) and before and before != source else "")
-    perhaps = f" (perhaps {told(guess)})" if guess else ""
+    perhaps = f" (perhaps {sanitized(guess)})" if guess else ""
     raise UnsupportedBase(
         f"{source} is {how}; quantised bases are not supported: name the model in full precision that it was made"
         f" from{perhaps}"
@@ -233,8 +234,8 @@ def _json(file: Path, source: str) -> dict[str, Any]:
             raise ValueError(f"it holds {type(value).__name__}, not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise BaseError(
-            f"{source}: {file.name} is not JSON as a base has it ({told(str(error))}); download it again, or save it"
-            " again with save_pretrained(FOLDER)"
+            f"{source}: {file.name} is not JSON as a base has it ({sanitized(str(error))}); download it again, or"
+            " save it again with save_pretrained(FOLDER)"
         ) from error
     return value
 
@@ -254,6 +255,6 @@ def _names(folder: Path) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    told_of = [told(name) for name in names]
+    told_of = [sanitized(name) for name in names]
     more = f" and {len(told_of) - LISTED} more" if len(told_of) > LISTED else ""
     return ", ".join(told_of[:LISTED]) + more

@@ -25,8 +25,8 @@ from components.config.method_params import PromptParams as PromptParams
 from components.config.method_params import TrainingParams as TrainingParams
 from components.config.params_faults import nearest, read_mapping, say
 from components.config.schedule_params import RetrainParams, ScheduleParams
-from components.config.sweep_params import SweepParams, choices, placed, samples
-from components.errors import ParamsError, told
+from components.config.sweep_params import SweepParams, apply_overrides, choices, samples
+from components.errors import ParamsError, sanitized
 from components.records import SPLITS as SPLITS
 from components.records import Count as Count
 from components.records import MethodName as MethodName
@@ -163,7 +163,7 @@ class TaskParams(Record):
             ValidationError: settings that there are not, or that do not go together.
         """
         settings = self.settings(method)
-        chosen = type(settings).model_validate(placed(settings.model_dump(), choice))
+        chosen = type(settings).model_validate(apply_overrides(settings.model_dump(), choice))
         return self.model_copy(update={"method": method, method: chosen})
 
     @property
@@ -238,17 +238,19 @@ def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
     for section, entries in (("bases", bases), ("tasks", tasks)):
         for name in entries if isinstance(entries, dict) else ():
             if not NAME.fullmatch(str(name)):
-                yield f"  {section}.{told(str(name))}: a name is 1 to 64 lower-case letters, digits and inner hyphens"
+                said = sanitized(str(name))
+                yield f"  {section}.{said}: a name is 1 to 64 lower-case letters, digits and inner hyphens"
     if not isinstance(tasks, dict):
         return
     for name, task in tasks.items():
         base = task.get("base") if isinstance(task, dict) else None
         if isinstance(base, str) and isinstance(bases, dict) and base not in bases:
-            yield f"  tasks.{told(str(name))}.base: no base {told(base)!r} under bases{nearest(base, bases)}"
+            yield f"  tasks.{sanitized(str(name))}.base: no base {sanitized(base)!r} under bases{nearest(base, bases)}"
         retrain = task.get("retrain") if isinstance(task, dict) else None
         other = retrain.get("warm_start") if isinstance(retrain, dict) else None
         if isinstance(other, str) and (other not in tasks or other == name):
             yield (
-                f"  tasks.{told(str(name))}.retrain.warm_start: it is true, false or another task's name, and there is"
-                f" no other task {told(other)!r}{nearest(other, [each for each in tasks if each != name])}"
+                f"  tasks.{sanitized(str(name))}.retrain.warm_start: it is true, false or another task's name, and"
+                " there is"
+                f" no other task {sanitized(other)!r}{nearest(other, [each for each in tasks if each != name])}"
             )

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from components.errors import ParamsError, line_of, told
+from components.errors import ParamsError, line_of, sanitized
 
 MAX_SIZE = 4 << 20  # bytes, and characters with every alias written out: well over a thousand tasks
 NODE = 16  # what a node costs beside its characters: "[0,0,0" takes far more memory than its bytes
@@ -157,7 +157,7 @@ def say(fault: Mapping[str, Any], root: type[BaseModel]) -> str:
         message += f" (it is {_repr.repr(fault['input'])})"
     if fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float | date):
         message += "; put it in quotes"  # no, 007, 2026-01-01
-    return f"  {told(path)}: {told(message)}"
+    return f"  {sanitized(path)}: {sanitized(message)}"
 
 
 def yaml_word(text: str) -> str:

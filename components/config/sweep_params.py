@@ -99,7 +99,7 @@ def samples(space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def placed(settings: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+def apply_overrides(settings: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
     """A method's section, as a plain mapping, with the choice put into it."""
     made = {key: dict(value) if isinstance(value, Mapping) else value for key, value in settings.items()}
     for name, value in choice.items():

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 
-from components.errors import DataError, told
+from components.errors import DataError, sanitized
 
 _WHOLE = re.compile(r"(-?\d+)\.0+")
 ENCODE = "set data.encoding, as in cp1252 or gb18030, if the file is in another"
@@ -30,7 +30,7 @@ def composed(text: str) -> str:
 def shown(value: object) -> str:
     """A value as part of a message: quoted where it is text, printable, short."""
     try:
-        said = told(repr(value[:400]) if isinstance(value, str) else repr(value))
+        said = sanitized(repr(value[:400]) if isinstance(value, str) else repr(value))
     except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists in lists
         said = f"a {type(value).__name__} too large to show"
     return said if len(said) <= _SHOWN else f"{said[:_SHOWN]} ..."
@@ -44,16 +44,16 @@ def text_of(value: object, column: str, encoding: str) -> str:
     """
     if not isinstance(value, str):
         _refuse_missing(value, column)
-        raise DataError(f"{told(column)!r} holds {type(value).__name__}, not text")
+        raise DataError(f"{sanitized(column)!r} holds {type(value).__name__}, not text")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{told(column)!r} holds bytes that are not {encoding}, or half a character; {ENCODE}"
+            f"{sanitized(column)!r} holds bytes that are not {encoding}, or half a character; {ENCODE}"
         ) from error
     text = value.strip()
     if not text:
-        raise DataError(f"{told(column)!r} is empty")
+        raise DataError(f"{sanitized(column)!r} is empty")
     return text
 
 
@@ -93,7 +93,7 @@ def number_of(value: object, column: str) -> float:
     except OverflowError:  # an integer of more than 308 digits lies in an open range all the same
         number = math.inf if isinstance(value, int) and value > 0 else -math.inf
     if math.isnan(number):
-        raise DataError(f"{told(column)!r} is {shown(value)}, not a number")
+        raise DataError(f"{sanitized(column)!r} is {shown(value)}, not a number")
     return number
 
 
@@ -138,18 +138,18 @@ def _spellings(label: str) -> Iterator[str]:
 
 def _refuse_missing(value: object, column: str) -> None:
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise DataError(f"{told(column)!r} is empty")
+        raise DataError(f"{sanitized(column)!r} is empty")
     if isinstance(value, float | Decimal) and math.isnan(value):
-        raise DataError(f"{told(column)!r} is NaN, a missing value")
+        raise DataError(f"{sanitized(column)!r} is NaN, a missing value")
 
 
 def _number(value: int | float | Decimal, column: str) -> str:
     if isinstance(value, float) and math.isinf(value):
-        raise DataError(f"{told(column)!r} is {value}, not text")
+        raise DataError(f"{sanitized(column)!r} is {value}, not text")
     try:
         return str(value)
     except ValueError as error:  # Python writes no integer of more than 4,300 digits
-        raise DataError(f"{told(column)!r} holds an integer of thousands of digits, not an answer") from error
+        raise DataError(f"{sanitized(column)!r} holds an integer of thousands of digits, not an answer") from error
 
 
 def _some(labels: Iterable[str]) -> str:

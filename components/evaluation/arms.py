@@ -35,7 +35,7 @@ from components.prefix.kv_prefix import KVPrefix
 from components.prefix.methods import Method, build
 from components.records import Record, Split
 from components.training.loop import Observe, train
-from components.training.training_data import Lessons
+from components.training.training_data import TrainingData
 
 LATENCY_ROWS = 24
 # Of a training's settings; the rest are a method's own.
@@ -172,7 +172,7 @@ def trained(
             autocast = _autocast(bare)
     original = list(base.model.parameters())
     before, memory = _digest(original), PeakMemory(base.device)
-    settings, lessons = asked.settings(asked.method).training, Lessons.of(base, task, examples)
+    settings, lessons = asked.settings(asked.method).training, TrainingData.of(base, task, examples)
     method: Method = (
         change(base, arm.inside, settings.seed) if arm.inside else build(base, asked, asked.method, lessons.solved)
     )

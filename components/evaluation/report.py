@@ -18,7 +18,7 @@ from components.gates.decide import Champion
 from components.records import MethodName, Record, Split
 
 # What a contestant says to texts, in its own wording.
-Asked = Callable[[Sequence[str]], list[str]]
+PredictFn = Callable[[Sequence[str]], list[str]]
 
 
 class Report(Record):
@@ -54,7 +54,7 @@ class Report(Record):
         return self.champion_reason or "nothing is in Production"
 
 
-def scores(task: TaskParams, examples: Examples, asked: Asked) -> dict[str, float]:
+def scores(task: TaskParams, examples: Examples, asked: PredictFn) -> dict[str, float]:
     """One contestant alone on the test rows: its value by metric."""
     labels = list(task.data.labels) if task.data.labels else None
     rows = examples.of("test")
@@ -67,9 +67,9 @@ def evaluate(
     task: TaskParams,
     method: MethodName,
     examples: Examples,
-    candidate: Asked,
+    candidate: PredictFn,
     measured: Mapping[str, Answers],
-    champion: Asked | None = None,
+    champion: PredictFn | None = None,
     champion_version: int | None = None,
     champion_reason: str = "",
 ) -> Report:

@@ -96,7 +96,7 @@ def changes(before: Origin, today: Origin) -> dict[Change, str]:
     return {kind: text for kind, text in found.items() if text}
 
 
-def worries(champion: Watched, policy: RetrainParams, now: datetime) -> list[str]:
+def champion_alerts(champion: Watched, policy: RetrainParams, now: datetime) -> list[str]:
     """What is wrong with the version in Production."""
     return [text for text in (below_floor(champion, policy.floor), too_old(champion, policy.max_age, now)) if text]
 
@@ -116,7 +116,7 @@ def decide(
         before: what the newest version was trained from, None if there is none.
         known: why training would give an adapter that exists already; empty if it would not.
     """
-    worried = worries(champion, policy, now) if champion else []
+    worried = champion_alerts(champion, policy, now) if champion else []
     if known:
         return Verdict(action="alert", reasons=(*worried, NOTHING_NEW)) if worried else _rest(known)
     if before is None:

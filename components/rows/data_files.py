@@ -24,7 +24,7 @@ from urllib.parse import unquote
 
 from components.config.params import DataParams
 from components.config.values import composed
-from components.errors import DataError, told
+from components.errors import DataError, sanitized
 
 NAMED = 20  # how many files that were passed over the report names
 _SYSTEM = {
@@ -88,7 +88,7 @@ def partition_of(name: Path) -> Mapping[str, str | None]:
 
 def shown_path(name: Path) -> str:
     """A path as part of a message or of where a row stands: printable, and text that every file takes."""
-    return told(name.as_posix())
+    return sanitized(name.as_posix())
 
 
 def _reason(name: Path, data: DataParams, labels: set[str]) -> str | None:

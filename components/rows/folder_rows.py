@@ -13,7 +13,7 @@ from typing import TextIO
 from components.config.params import DataParams
 from components.config.params_faults import yaml_word
 from components.config.values import near_label, same_label
-from components.errors import DataError, told
+from components.errors import DataError, sanitized
 from components.rows.data_files import shown_path
 from components.rows.kinds.file_kind import text_fault
 from components.rows.row import Row
@@ -51,7 +51,10 @@ def text_file_row(file: Path, name: Path, text: TextIO, data: DataParams) -> Row
     try:
         return Row(shown_path(name), text.read(), name.parent.name)
     except UnicodeError as error:
-        return Row(shown_path(name), fault=f"is not {data.encoding} text ({told(str(error))}); set data.encoding")
+        return Row(
+            shown_path(name),
+            fault=f"is not {data.encoding} text ({sanitized(str(error))}); set data.encoding",
+        )
 
 
 def _told(count: int, of: int, strays: Counter[Path], loose: Sequence[Path], data: DataParams) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from components.config.params import DataParams
-from components.errors import DataError, told
+from components.errors import DataError, sanitized
 from components.rows.json_stream import BLANK, JsonStream, twice_on, values_of
 from components.rows.json_wrapped import PANDAS, objects_in
 from components.rows.row import Row, pick_both
@@ -90,7 +90,7 @@ def _row(value: Any, where: str, data: DataParams) -> Row:
         return Row(where, fault=f"holds a {type(value).__name__} where an object is needed")
     for path in (data.text, data.target):
         if key := twice_on(value, path):
-            return Row(where, fault=f"the key {told(key)!r} stands twice in the object; keep one")
+            return Row(where, fault=f"the key {sanitized(key)!r} stands twice in the object; keep one")
     return pick_both(value, where, data)
 
 
@@ -98,7 +98,7 @@ def _said(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "lists or objects stand inside of one another too deep"
     if not isinstance(error, json.JSONDecodeError):
-        return told(str(error))
+        return sanitized(str(error))
     if error.doc.lstrip(BLANK)[:2] in ("{'", "['"):
         return "single quotes are Python's, not JSON's: write it with json.dumps"
     return f"{error.msg} (column {error.colno})"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.config.params import DataParams
-from components.errors import DataError, told
+from components.errors import DataError, sanitized
 from components.rows.row import pick
 
 _DEEP = 3  # objects that may stand around the list
@@ -30,7 +30,7 @@ def objects_in(whole: Mapping[str, Any], name: str, data: DataParams) -> list[An
     if len(fitting) == 1:
         return next(iter(fitting.values()))
     if fitting:
-        paths = [told(f".{path}") for path in list(fitting)[:5]]
+        paths = [sanitized(f".{path}") for path in list(fitting)[:5]]
         raise DataError(
             f"{name} is one JSON object with several lists of objects: {', '.join(paths)}; write the one that is meant"
             f" as JSON lines: jq -c '{paths[0]}[]' {name} > rows.jsonl"

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from components.config.params import DataParams
 from components.config.params_faults import yaml_word
-from components.errors import DataError, told
+from components.errors import DataError, sanitized
 from components.rows.data_files import data_files, partition_of, shown_path
 from components.rows.folder_rows import refuse_strays, text_file_row
 from components.rows.json_rows import json_rows
@@ -40,7 +40,7 @@ def read_rows(folder: Path, data: DataParams) -> Iterator[Row]:
             yield from _file_rows(folder / name, name, data)
         except UnicodeError as error:
             raise DataError(
-                f"{shown_path(name)} is not {data.encoding} text ({told(str(error))}); set data.encoding"
+                f"{shown_path(name)} is not {data.encoding} text ({sanitized(str(error))}); set data.encoding"
             ) from error
         except DataError as error:
             if len(names) == 1:

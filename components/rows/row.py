@@ -8,7 +8,7 @@ from typing import Any
 
 from components.config.params import DataParams
 from components.config.values import ENCODE, composed, near_label
-from components.errors import DataError, told
+from components.errors import DataError, sanitized
 
 
 @dataclass(frozen=True)
@@ -77,4 +77,4 @@ def _value(here: Any, part: str, path: str) -> object:
 
 def _listed(names: Sequence[str]) -> str:
     """Names of columns as part of a message: a file of a thousand columns is told by its first."""
-    return told(str(list(names[:20]))) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return sanitized(str(list(names[:20]))) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from components.config import params
 from components.config.addresses import fault_of, scheme_of
-from components.errors import PrefaceError, SourceError, told
+from components.errors import PrefaceError, SourceError, sanitized
 from components.io.folders import whole_folder
 from components.redaction import redact
 from components.sources import hub, identity, s3, web
@@ -155,7 +155,7 @@ def _tree(path: Path) -> list[Path]:
     for name in (each.relative_to(path).as_posix() for each in found):
         if any("\ud800" <= sign <= "\udfff" for sign in name):
             raise SourceError(
-                f"{path} holds {told(name)}, a name that is not UTF-8, and DVC takes no other; rename it (a whole"
+                f"{path} holds {sanitized(name)}, a name that is not UTF-8, and DVC takes no other; rename it (a whole"
                 " folder: `convmv -f latin1 -t utf8 -r --notest FOLDER`)"
             )
     for link in found:

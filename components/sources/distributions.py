@@ -26,7 +26,7 @@ from packaging.utils import parse_sdist_filename as sdist_of
 from packaging.utils import parse_wheel_filename as wheel_of
 from packaging.version import InvalidVersion, Version
 
-from components.errors import SourceError, SourceUnavailable, told
+from components.errors import SourceError, SourceUnavailable, sanitized
 
 PYPI = "https://pypi.org/simple"
 _PAGES = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
@@ -107,7 +107,7 @@ def _pip_settings() -> Mapping[str, str]:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        why = told(" ".join((done.stderr or done.stdout).split())) or f"status {done.returncode}"
+        why = sanitized(" ".join((done.stderr or done.stdout).split())) or f"status {done.returncode}"
         raise SourceError(f"pip's own settings cannot be read: {why}; correct pip.conf, or the variable PIP_*")
     found: dict[str, dict[str, str]] = {"global": {}, "download": {}, ":env:": {}}
     for line in done.stdout.splitlines():

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from components.errors import SourceError, SourceUnavailable, line_of, told
+from components.errors import SourceError, SourceUnavailable, line_of, sanitized
 
 _TIMEOUT = 30.0  # seconds for a connection, and between two packets
 _BLOCK = 1 << 20
@@ -127,7 +127,7 @@ def download(source: str, to: Path) -> None:
     if name in ("", ".."):
         raise SourceError(f"{source} names no file; end the address with one")
     if "\0" in name or len(name.encode(errors="replace")) > _LONGEST_NAME:
-        raise SourceError(f"{source} ends in {told(name)!r}, which is no name of a file; correct the address")
+        raise SourceError(f"{source} ends in {sanitized(name)!r}, which is no name of a file; correct the address")
     with _open(source, "GET") as response:
         blocks = response.iter_content(_BLOCK)
         first = next(blocks, b"")

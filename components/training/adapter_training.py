@@ -16,9 +16,9 @@ from components.data.prepare import Examples
 from components.errors import Diverged
 from components.prefix.methods import build
 from components.training.distributed.launch import train_together
-from components.training.distributed.process_group import ALONE, Crew
+from components.training.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from components.training.loop import Observe, Run, Trained, advance, train
-from components.training.training_data import Lessons
+from components.training.training_data import TrainingData
 
 COLD, WARM = "cold", "warm"
 
@@ -41,7 +41,7 @@ def train_adapter(
         table: an adapter of the same shape to go on from. Training anew goes on beside it, since a start that was good
             for other rows may be worse; the better on the validation rows is taken.
     """
-    lessons = Lessons.of(base, task, examples)
+    lessons = TrainingData.of(base, task, examples)
     train_them = train_together if task.settings(method).training.processes > 1 else train_rows
     return train_them(base, task, method, lessons, table, checkpoint, observe, f"{name} {method}")
 
@@ -50,12 +50,12 @@ def train_rows(
     base: Base,
     task: TaskParams,
     method: MethodName,
-    lessons: Lessons,
+    lessons: TrainingData,
     table: Tensor | None,
     checkpoint: Path | None,
     observe: Observe | None,
     title: str,
-    crew: Crew = ALONE,
+    crew: ProcessGroup = SINGLE_PROCESS,
 ) -> Trained:
     """The same from its lessons; by this process, or by this one among those of a crew."""
     settings = task.settings(method).training

@@ -28,11 +28,11 @@ from components.prefix.kv_prefix import KVPrefix
 from components.prefix.methods import Method
 from components.training.batches import TrainingRow, epoch_batches
 from components.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from components.training.distributed.process_group import ALONE, Crew
+from components.training.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from components.training.losses import row_losses
 from components.training.speedups.upper_layers import UpperLayers
-from components.training.trainer import Learner, Stepped, learning_rate, optimizer_step, recall
-from components.training.training_data import Lessons
+from components.training.trainer import AdapterTrainer, Stepped, learning_rate, optimizer_step, recall
+from components.training.training_data import TrainingData
 
 VALIDATION_TOKENS = 4096
 # A run has diverged when its recent training loss is above twice the loss it began with, plus one nat.
@@ -65,13 +65,13 @@ class Run:
     """One adapter on its way. ``fault`` says why it goes no further, if it diverged; empty otherwise."""
 
     title: str
-    learner: Learner
+    learner: AdapterTrainer
     validation: Sequence[TrainingRow]
     batches: Iterator[list[list[TrainingRow]]]
     progress: Progress
     checkpoint: Path | None = None
     observe: Observe | None = None
-    crew: Crew = ALONE
+    crew: ProcessGroup = SINGLE_PROCESS
     fault: str = ""
 
     @classmethod
@@ -79,12 +79,12 @@ class Run:
         cls,
         base: Base,
         method: Method,
-        lessons: Lessons,
+        lessons: TrainingData,
         settings: TrainingParams,
         checkpoint: Path | None = None,
         observe: Observe | None = None,
         title: str = "training",
-        crew: Crew = ALONE,
+        crew: ProcessGroup = SINGLE_PROCESS,
     ) -> Run:
         """Before its first step, or where its checkpoint stood.
 
@@ -103,7 +103,7 @@ class Run:
             raise TrainingError(f"{len(rows)} training and {len(validation)} validation rows; each needs at least one")
         check_rows(base, [*rows, *validation], method.virtual_tokens)
         began = time.monotonic()
-        learner, progress = Learner.of(base, method, settings, [*rows, *validation]), Progress.fresh()
+        learner, progress = AdapterTrainer.of(base, method, settings, [*rows, *validation]), Progress.fresh()
         if checkpoint is not None and checkpoint.exists():
             progress = load_checkpoint(checkpoint, method, learner.optimizer, settings)
             log.info("%s: going on from step %d of %d", title, progress.step, settings.steps)
@@ -189,12 +189,12 @@ class Run:
 def train(
     base: Base,
     method: Method,
-    lessons: Lessons,
+    lessons: TrainingData,
     settings: TrainingParams,
     checkpoint: Path | None = None,
     observe: Observe | None = None,
     title: str = "training",
-    crew: Crew = ALONE,
+    crew: ProcessGroup = SINGLE_PROCESS,
 ) -> Trained:
     """Train a method's parameters; what the arguments are is said at ``Run.begin``.
 
@@ -231,7 +231,11 @@ def advance(base: Base, runs: Sequence[Run], title: str, share: float = 1.0) -> 
 
 
 def mean_loss(
-    base: Base, prefix: KVPrefix, rows: Sequence[TrainingRow], upper: UpperLayers | None = None, crew: Crew = ALONE
+    base: Base,
+    prefix: KVPrefix,
+    rows: Sequence[TrainingRow],
+    upper: UpperLayers | None = None,
+    crew: ProcessGroup = SINGLE_PROCESS,
 ) -> float:
     """Mean over the label tokens of all rows behind a prefix; of a crew, each process reads its share."""
     total, count, kept = 0.0, 0, prefix.length // KEPT_PER_READ

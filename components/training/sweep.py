@@ -22,7 +22,7 @@ from components.data.prepare import Examples
 from components.errors import TrainingError
 from components.prefix.methods import build
 from components.training.loop import Observe, Run, advance
-from components.training.training_data import Lessons
+from components.training.training_data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def sweep(
         TrainingError: every trial diverged.
     """
     halvings = math.ceil(math.log2(len(trials)))
-    bench = _Bench(base, task, Lessons.of(base, task, examples), folder, observe, {})
+    bench = _Bench(base, task, TrainingData.of(base, task, examples), folder, observe, {})
     decided, going = _read(folder), list(trials)
     best: list[Tried] = []
     ended: list[Tried] = []
@@ -109,7 +109,7 @@ class _Bench:
 
     base: Base
     task: TaskParams
-    lessons: Lessons
+    lessons: TrainingData
     folder: Path
     observe: Callable[[Trial], Observe] | None
     runs: dict[int, Run]

@@ -19,7 +19,7 @@ from components.base.base_model import Base
 from components.config.params import TrainingParams
 from components.prefix.methods import Method, prefixes
 from components.training.batches import TrainingRow
-from components.training.distributed.process_group import ALONE, Crew
+from components.training.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from components.training.losses import losses
 from components.training.speedups.attention import plain_products
 from components.training.speedups.lean_layers import lean
@@ -30,7 +30,7 @@ MicroBatches = Sequence[Sequence[TrainingRow]]
 
 
 @dataclass(frozen=True)
-class Learner:
+class AdapterTrainer:
     """An adapter and what moves it. upper: what the layers that it leaves alone make of its rows, if there are any."""
 
     method: Method
@@ -39,7 +39,7 @@ class Learner:
     upper: UpperLayers | None = None
 
     @classmethod
-    def of(cls, base: Base, method: Method, settings: TrainingParams, rows: Sequence[TrainingRow]) -> Learner:
+    def of(cls, base: Base, method: Method, settings: TrainingParams, rows: Sequence[TrainingRow]) -> AdapterTrainer:
         """AdamW on the method's parameters.
 
         Args:
@@ -82,10 +82,10 @@ def learning_rate(step: int, settings: TrainingParams) -> float:
 
 def optimizer_step(
     base: Base,
-    learners: Sequence[Learner],
+    learners: Sequence[AdapterTrainer],
     batches: Sequence[MicroBatches],
     rates: Sequence[float],
-    crew: Crew = ALONE,
+    crew: ProcessGroup = SINGLE_PROCESS,
 ) -> list[Stepped]:
     """One step of each learner on its own micro-batches, at its own learning rate; of a crew, each on its share."""
     for learner, rate in zip(learners, rates, strict=True):
@@ -108,7 +108,9 @@ def optimizer_step(
     ]
 
 
-def recall(base: Base, learner: Learner, steps: Iterable[MicroBatches], crew: Crew = ALONE) -> None:
+def recall(
+    base: Base, learner: AdapterTrainer, steps: Iterable[MicroBatches], crew: ProcessGroup = SINGLE_PROCESS
+) -> None:
     """Have lower layers that are left alone read again what a run's earlier steps read, in the batches of those steps:
     the rounding of a row depends on what it is read beside."""
     for rows in (crew.share(batch) for step in steps for batch in step):
@@ -118,7 +120,10 @@ def recall(base: Base, learner: Learner, steps: Iterable[MicroBatches], crew: Cr
 
 
 def _backward(
-    base: Base, learners: Sequence[Learner], batch: Sequence[tuple[int, Sequence[TrainingRow]]], labels: Sequence[int]
+    base: Base,
+    learners: Sequence[AdapterTrainer],
+    batch: Sequence[tuple[int, Sequence[TrainingRow]]],
+    labels: Sequence[int],
 ) -> dict[int, float]:
     """Add to the gradients of the learners, each by its number, those of its rows; the loss of each."""
     if not batch:
@@ -134,7 +139,7 @@ def _backward(
     return {number: loss.item() for loss, (number, _) in zip(found, batch, strict=True)}
 
 
-def _added_up(crew: Crew, learners: Sequence[Learner], totals: Sequence[float]) -> list[float]:
+def _added_up(crew: ProcessGroup, learners: Sequence[AdapterTrainer], totals: Sequence[float]) -> list[float]:
     """Gradients and losses of all processes, in one exchange."""
     parameters = [parameter for learner in learners for parameter in learner.method.parameters()]
     grads = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
@@ -146,7 +151,7 @@ def _added_up(crew: Crew, learners: Sequence[Learner], totals: Sequence[float]) 
     return [float(loss) for loss in last.tolist()]
 
 
-def _moved(learner: Learner, loss: float, tokens: int) -> Stepped:
+def _moved(learner: AdapterTrainer, loss: float, tokens: int) -> Stepped:
     norm = torch.nn.utils.clip_grad_norm_(list(learner.method.parameters()), learner.settings.clip_norm)
     stepped = Stepped(loss, norm.item(), tokens)
     if stepped.finite:
@@ -154,7 +159,7 @@ def _moved(learner: Learner, loss: float, tokens: int) -> Stepped:
     return stepped
 
 
-def _read_together(learners: Sequence[Learner]) -> Iterator[list[int]]:
+def _read_together(learners: Sequence[AdapterTrainer]) -> Iterator[list[int]]:
     """Numbers of the learners whose rows go through the base in one pass: those that run all layers, then each other
     by itself, since it begins from states of its own."""
     whole = [number for number, learner in enumerate(learners) if learner.upper is None]

@@ -14,7 +14,7 @@ from components.training.batches import TrainingRow, rows_of
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingData:
     """rows: what is trained on. validation: what chooses the best state and when to stop. solved: texts and targets of
     training rows, of each label in turn, that a method may begin from."""
 
@@ -23,7 +23,7 @@ class Lessons:
     solved: Sequence[tuple[str, str]] = ()
 
     @classmethod
-    def of(cls, base: Base, task: TaskParams, examples: Examples) -> Lessons:
+    def of(cls, base: Base, task: TaskParams, examples: Examples) -> TrainingData:
         """Of the train and validation splits; no other is read."""
         template, train = Template.of(task), examples.of("train")
         rows, validation = (rows_of(base, template, examples.of(split)) for split in ("train", "validation"))

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from components.config.params import Params
-from components.errors import ParamsError, line_of, told
+from components.errors import ParamsError, line_of, sanitized
 
 # What ends a plain word in { } for DVC's reader, and stands in every address.
 _ADDRESS = re.compile(r"""(?<![\w'"])[A-Za-z][\w.+-]*://[^\s,'"{}\[\]]*""")
@@ -48,4 +48,4 @@ def _not_read(path: Path, error: YAMLError | ValueError) -> str:
         remedy = f'an address inside of {{ }} stands in quotes: write "{address[0]}"'
     else:
         remedy = "put the word there in quotes"
-    return f"{path} cannot be read by DVC, line {mark.line + 1}: {told(str(error.problem))}; {remedy}"
+    return f"{path} cannot be read by DVC, line {mark.line + 1}: {sanitized(str(error.problem))}; {remedy}"

@@ -37,7 +37,7 @@ _TRACEBACK = "Traceback (most recent call last)"
 _RAISED = re.compile(r"[\w.]+(?:Error|Exception|Interrupt|Group|Warning)\b(?:: |$)")
 WAIT = 3600.0  # seconds that a preparation waits for the one before it
 # Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
-PATIENCE = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "3"}
+RETRY_DEFAULTS = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "3"}
 # Faults of the machine, in the words that DVC passes on: what to do about each.
 _ROOM = "the disk is full, or `ulimit -f` lets no file grow; make room (df -h), then run the command again"
 _MACHINE = {
@@ -234,7 +234,7 @@ def _run(root: Path, arguments: Sequence[str], say: Callable[[str], None]) -> tu
     with subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=root,
-        env=PATIENCE | os.environ | {"PATH": here, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"},
+        env=RETRY_DEFAULTS | os.environ | {"PATH": here, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -254,7 +254,7 @@ def _crashed(root: Path, lines: Sequence[str], command: str) -> Unforeseen | Non
         return None
     raised = next((line for line in reversed(lines) if _RAISED.match(line)), "no error named")
     stages = [stage for line in lines if line.startswith("ERROR: failed to") for stage in _STAGES.findall(line)]
-    said = f"the stage {stages[0] if stages else f'of dvc {command}'} crashed: {errors.told(raised)}"
+    said = f"the stage {stages[0] if stages else f'of dvc {command}'} crashed: {errors.sanitized(raised)}"
     with contextlib.suppress(OSError):
         report = crash_report.write([f"dvc {command}"], "\n".join(lines), root)
         return Unforeseen(f"{said}; report it with the file {report}")

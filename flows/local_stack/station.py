@@ -51,7 +51,7 @@ def parts(
 
 
 @dataclass
-class Keeper:
+class ScheduleSupervisor:
     """Looks after the schedules while everything runs: registers what params.yaml says, and starts dead runs again."""
 
     root: Path
@@ -103,18 +103,18 @@ class Keeper:
         self._done = seen
 
     def _rescue(self) -> None:
-        from flows.orchestration.late import supersede
-        from flows.orchestration.recovery import rescue
+        from flows.orchestration.late import cancel_superseded_runs
+        from flows.orchestration.recovery import recover_crashed_runs
 
-        if count := supersede():  # the shorter work first: a fault in the other keeps it from nothing
+        if count := cancel_superseded_runs():  # the shorter work first: a fault in the other keeps it from nothing
             supervisor.say(f"{count} late runs were superseded by later ones")
-        for each in rescue():
+        for each in recover_crashed_runs():
             supervisor.say(f"{each.task}: {each.what}")
 
 
 def run(root: Path, pool: str, at_once: int, port: int = ui.PREFECT_PORT, page: bool = False) -> None:
     """Keep everything running until Ctrl-C."""
-    keeper = Keeper(root, pool)
+    keeper = ScheduleSupervisor(root, pool)
     found = parts(os.environ, root, pool, at_once, keeper.sync, port, page)
     os.environ.setdefault("PREFECT_API_URL", f"http://{HOST}:{port}/api")
     supervisor.serve(found, _folder(root), keeper.tick)
@@ -124,7 +124,7 @@ def around(root: Path, pool: str, at_once: int, work: Callable[[], T]) -> T:
     """Do something that needs workers: those of the server that is named, or some that run as long as it takes."""
     if "PREFECT_API_URL" in os.environ:
         return work()
-    port, keeper = supervisor.free_port(), Keeper(root, pool)
+    port, keeper = supervisor.free_port(), ScheduleSupervisor(root, pool)
     found = parts(os.environ, root, pool, at_once, keeper.sync, port)
     os.environ["PREFECT_API_URL"] = f"http://{HOST}:{port}/api"
     return supervisor.around(found, _folder(root), keeper.tick, work)

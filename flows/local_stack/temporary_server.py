@@ -20,7 +20,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from components import tied
-from components.errors import SetupError, told
+from components.errors import SetupError, sanitized
 from flows.local_stack import supervisor
 from flows.process import local_project, process_list
 from flows.process.process_list import HOST
@@ -116,7 +116,7 @@ def _answers(port: int) -> bool:
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     wrong = [line for line in lines if "error" in line.lower()]
-    return told((wrong or lines or ["no output"])[-1].strip())
+    return sanitized((wrong or lines or ["no output"])[-1].strip())
 
 
 def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:

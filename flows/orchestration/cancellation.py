@@ -92,7 +92,7 @@ def is_cancelled(run: UUID) -> bool:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def defer_sigterm() -> Iterator[None]:
     """What stands inside is done to its end: a SIGTERM that comes meanwhile is delivered after it.
 
     For the few calls that write down how a run ended; whoever sent the signal follows it by SIGKILL if they take long.

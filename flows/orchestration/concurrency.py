@@ -25,7 +25,7 @@ from prefect.logging import get_run_logger
 from components.base.base_model import pick_device
 from components.errors import StoreUnavailable
 from components.records import Record
-from flows.orchestration.prefect_api import asking, unharmed
+from flows.orchestration.prefect_api import asking, best_effort
 
 LEASE_SECONDS = 60.0  # the server's own least
 TRIES = (1, 4, 16)  # seconds between them
@@ -85,7 +85,7 @@ def training_slot() -> Iterator[Held]:
     try:
         yield Held(device)
     finally:
-        with unharmed("giving the device back"):  # its lease ends by itself
+        with best_effort("giving the device back"):  # its lease ends by itself
             lease.__exit__(None, None, None)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from components.redaction import redact
 
 if TYPE_CHECKING:
-    from registry.releases.lifecycle import Moved
+    from registry.releases.lifecycle import ReleaseResult
 
 SECONDS = 3.0
 RESOURCE = "preface.task."  # and the task's name: the resource that an automation matches
@@ -28,7 +28,7 @@ GIVEN_UP = "preface.given-up"
 _log = logging.getLogger("preface.announce")
 
 
-def moved(done: Moved) -> None:
+def moved(done: ReleaseResult) -> None:
     """Another version is in Production; nothing is told where it was there already."""
     if not done.changed:
         return

@@ -19,7 +19,7 @@ from flows.orchestration.prefect_api import asking, runs_of
 SUPERSEDED = "Superseded"
 
 
-def supersede(now: datetime | None = None) -> int:
+def cancel_superseded_runs(now: datetime | None = None) -> int:
     """End every planned run that is due where a later one of its task is due too; how many there were."""
     now = now or datetime.now(UTC)
     with asking() as client:

@@ -24,7 +24,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectException
 
-from components.errors import SetupError, StoreUnavailable, told
+from components.errors import SetupError, StoreUnavailable, sanitized
 from components.redaction import public
 
 PAGE = 200  # Prefect's limit
@@ -40,7 +40,7 @@ def asking() -> Iterator[SyncPrefectClient]:
             was changed by somebody else meanwhile.
         SetupError: it refuses what it was asked, or the address is none of a Prefect server.
     """
-    url = told(public(os.environ.get("PREFECT_API_URL", "no address")))
+    url = sanitized(public(os.environ.get("PREFECT_API_URL", "no address")))
     try:
         with get_client(sync_client=True) as client:
             _require_prefect(client, url)
@@ -54,7 +54,7 @@ def asking() -> Iterator[SyncPrefectClient]:
         raise (StoreUnavailable if error.response.status_code >= 500 else SetupError)(answer) from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise SetupError(
-            f"PREFECT_API_URL={url} is no address of a server ({told(str(error))}); write http://HOST:4200/api"
+            f"PREFECT_API_URL={url} is no address of a server ({sanitized(str(error))}); write http://HOST:4200/api"
         ) from error
     except (httpx.HTTPError, OSError) as error:
         raise StoreUnavailable(
@@ -73,13 +73,13 @@ def _require_prefect(client: SyncPrefectClient, url: str) -> None:
         if isinstance(cause, httpx.HTTPError | httpx.InvalidURL | OSError):
             raise cause from None
         raise SetupError(
-            f"what answers at {url} is no Prefect server of this version ({told(str(cause or error))}); write"
+            f"what answers at {url} is no Prefect server of this version ({sanitized(str(cause or error))}); write"
             " http://HOST:4200/api into PREFECT_API_URL, or unset it"
         ) from error
 
 
 @contextmanager
-def unharmed(what: str) -> Iterator[None]:
+def best_effort(what: str) -> Iterator[None]:
     """What stands inside is nice to have: a server that is away costs a warning and nothing else."""
     try:
         yield

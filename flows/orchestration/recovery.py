@@ -51,7 +51,7 @@ class Rescued(Record):
     what: str
 
 
-def rescue(now: datetime | None = None) -> list[Rescued]:
+def recover_crashed_runs(now: datetime | None = None) -> list[Rescued]:
     """Mark dead runs of ours as crashed, and start those of deployments again; one in cancelling ends as cancelled."""
     now = now or datetime.now(UTC)
     faults: list[httpx.HTTPStatusError] = []

@@ -12,7 +12,7 @@ import gc
 NEW_OBJECTS = 50_000  # between two searches; Python's own 700 is for programs of a few modules
 
 
-def spare() -> None:
+def tune_gc() -> None:
     """Search seldom, and not at the end. Whatever ``atexit`` holds is still done."""
     gc.set_threshold(NEW_OBJECTS)
     atexit.register(gc.freeze)

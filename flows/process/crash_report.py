@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from components.errors import ParamsError, told
+from components.errors import ParamsError, sanitized
 from components.redaction import redact
 from flows.process import local_project
 
@@ -28,11 +28,11 @@ _TITLE = "Preface crashed. Passwords and tokens are masked; look it over, then a
 def told_with_report(command: Sequence[str], error: BaseException) -> str:
     """One line: what ended how, and where the report of it is."""
     kind = f"{type(error).__name__}: {first}" if (first := _first_line(error)) else type(error).__name__
-    shown = told(redact(" ".join(command[:2])))
+    shown = sanitized(redact(" ".join(command[:2])))
     try:
         report = write(command, "".join(traceback.format_exception(error)))
     except OSError as why:
-        return f"{shown} crashed ({kind}); no report of it could be written: {told(redact(str(why)))}"
+        return f"{shown} crashed ({kind}); no report of it could be written: {sanitized(redact(str(why)))}"
     return f"{shown} crashed ({kind}), which is a fault of Preface; report it with the file {report}"
 
 
@@ -72,7 +72,7 @@ def _drop_oldest(folder: Path) -> None:
 def _circumstances(command: Sequence[str]) -> str:
     versions = ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
     return (
-        f"command:   {told(' '.join(command))}\n"
+        f"command:   {sanitized(' '.join(command))}\n"
         f"when:      {datetime.now(UTC).isoformat(timespec='seconds')}\n"
         f"python:    {platform.python_version()} on {platform.platform()}\n"
         f"libraries: {versions}\n"
@@ -88,4 +88,4 @@ def _version(name: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     lines = redact(str(error)).strip().splitlines()
-    return told(lines[0]) if lines else ""
+    return sanitized(lines[0]) if lines else ""

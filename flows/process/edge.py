@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from components import log_redaction
-from components.errors import PrefaceError, SetupError, Unforeseen, told
+from components.errors import PrefaceError, SetupError, Unforeseen, sanitized
 from components.redaction import public
 from flows.process import collector, crash_report, local_project, terminal
 
@@ -48,7 +48,7 @@ def guarded(command: Sequence[str]) -> Iterator[None]:
     Args:
         command: as it was typed, for the report.
     """
-    collector.spare()
+    collector.tune_gc()
     terminal.tolerate_encodings()
     log_redaction.install()
     try:
@@ -66,7 +66,7 @@ def guarded(command: Sequence[str]) -> Iterator[None]:
         sys.exit(REFUSED)
     except OSError as error:
         if remedy := REMEDIES.get(error.errno or 0):
-            where = f"{told(str(error.filename))}: " if error.filename is not None else ""
+            where = f"{sanitized(str(error.filename))}: " if error.filename is not None else ""
             _end(f"error: {where}{error.strerror}: {remedy}", REFUSED)
         _end(f"error: {crash_report.told_with_report(command, error)}", CRASHED)
     except Exception as error:
@@ -84,8 +84,8 @@ def _refuse_bytes(command: Sequence[str]) -> None:
             sign = ord(argument[error.start])
             found = f"byte 0x{sign - 0xDC00:02x}" if 0xDC80 <= sign <= 0xDCFF else f"half of a pair, U+{sign:04X},"
             _end(
-                f"Error: argument {number} is not UTF-8: {found} at character {error.start + 1} of {told(argument)!r};"
-                " convert it (iconv -f latin1 -t utf-8) and type it again",
+                f"Error: argument {number} is not UTF-8: {found} at character {error.start + 1} of"
+                f" {sanitized(argument)!r}; convert it (iconv -f latin1 -t utf-8) and type it again",
                 WRONG_USAGE,
             )
 
@@ -110,7 +110,7 @@ def _odd_setting(error: Exception) -> SetupError | None:
         own = name.startswith(("MLFLOW_", "PREFECT_")) and value and value != local_project.SWITCHES.get(name)
         if own and (re.search(rf"\b{name}\b", said) or repr(value).casefold() in said.casefold()):
             return SetupError(
-                f"{name} is {told(public(value))!r}, which its library does not take; write what its documentation"
+                f"{name} is {sanitized(public(value))!r}, which its library does not take; write what its documentation"
                 f" names, or `unset {name}`"
             )
     return None

@@ -9,7 +9,7 @@ import errno
 import os
 from pathlib import Path
 
-from components.errors import ParamsError, SetupError, told
+from components.errors import ParamsError, SetupError, sanitized
 from flows.process import process_list, proxies
 
 # No hub is asked, no usage figures are sent, no pickle is read. HF_HUB_OFFLINE=0 before a command lets hf:// through.
@@ -91,8 +91,8 @@ def _whole(name: str) -> str:
     path = Path(os.path.expanduser(os.environ[name]))  # Path's own raises where nobody has that name
     if not path.is_absolute():
         raise SetupError(
-            f"{name}={told(str(path))} is another folder from each folder where a command is typed; write it from the"
-            f" top, as in {name}={told(str(path.absolute()))}"
+            f"{name}={sanitized(str(path))} is another folder from each folder where a command is typed; write it from"
+            f" the top, as in {name}={sanitized(str(path.absolute()))}"
         )
     return str(path)
 

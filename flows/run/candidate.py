@@ -16,7 +16,7 @@ from components.base.base_hash import BaseHash
 from components.base.base_support import KVShape
 from components.base.machine import Machine
 from components.config.params import MethodName, TaskParams
-from components.errors import ArtifactError, told
+from components.errors import ArtifactError, sanitized
 from components.evaluation.metrics import leading_metric
 from components.provenance.fingerprint import RECIPE
 from components.redaction import redact
@@ -89,7 +89,7 @@ def draft(
 def from_elsewhere(said: Draft, imported: Imported) -> Draft:
     """The same of an adapter that was not trained here: no settings, seed, recipe and machine made it."""
     asked = {key: value for key, value in said.params.items() if key != said.method}
-    brought = imported.model_dump(mode="json") | {"folder": told(imported.folder.name)}
+    brought = imported.model_dump(mode="json") | {"folder": sanitized(imported.folder.name)}
     return said.model_copy(
         update={
             "virtual_tokens": imported.virtual_tokens,

@@ -17,7 +17,7 @@ from components.config.params import MethodName, TaskParams
 from components.data.prepare import read_examples
 from components.data.template import Template
 from components.evaluation.baselines import Answers
-from components.evaluation.report import Asked, Report, evaluate
+from components.evaluation.report import PredictFn, Report, evaluate
 from components.prefix.inference import answer, from_artifact
 from flows.run import bases, fetch
 from flows.run.job import Fetched, Job
@@ -25,7 +25,7 @@ from registry.artifact import adapter_folder
 from registry.artifact.manifest import Manifest
 
 
-def in_words_of(base: Base, task: TaskParams, method: MethodName, table: Tensor) -> Asked:
+def in_words_of(base: Base, task: TaskParams, method: MethodName, table: Tensor) -> PredictFn:
     """An adapter that is no version yet, asked in the wording of params.yaml.
 
     Args:
@@ -35,7 +35,7 @@ def in_words_of(base: Base, task: TaskParams, method: MethodName, table: Tensor)
     return partial(answer, base, prefix, Template.of(task), max_new_tokens=task.max_new_tokens)
 
 
-def in_its_words(base: Base, adapter: adapter_folder.Adapter) -> Asked:
+def in_its_words(base: Base, adapter: adapter_folder.Adapter) -> PredictFn:
     """A registered adapter, asked in the wording that it was trained for: params.yaml may have changed since."""
     said = adapter.manifest
     prefix = from_artifact(base, said.method, torch.from_numpy(adapter.tensor))
@@ -52,7 +52,7 @@ def other_labels(said: Manifest, task: TaskParams) -> str:
 def report(
     base: Base,
     job: Job,
-    candidate: Asked,
+    candidate: PredictFn,
     baselines: Path,
     rival: Fetched | None,
     unopposed: str = "",
@@ -79,7 +79,7 @@ def report(
     )
 
 
-def _champion(base: Base, job: Job, rival: Fetched) -> tuple[Asked | None, str]:
+def _champion(base: Base, job: Job, rival: Fetched) -> tuple[PredictFn | None, str]:
     """The champion to be asked, or why it cannot be compared."""
     stored = fetch.adapter_of(rival)
     said = stored.manifest

@@ -25,7 +25,7 @@ from components.data.prepare import read_examples
 from components.errors import NotFound
 from components.provenance.fingerprint import comparison_fingerprint
 from flows.orchestration.cancellation import Watch
-from flows.orchestration.prefect_api import unharmed
+from flows.orchestration.prefect_api import best_effort
 from flows.orchestration.step import network_step, step, write_text
 from flows.pages import compare_page
 from flows.run import bases, place
@@ -143,7 +143,7 @@ def show(comparison: Comparison, run: str) -> Shown:
     store.log_files(run, [page, data, comparison.kept / "compare.png"], "compare")
     metrics = [(f"{each.arm}/{name}", value, 0) for each in compared for name, value in each.scored.metrics.items()]
     store.log_metrics(run, metrics)
-    with unharmed("the comparison's page"):  # MLflow has it all
+    with best_effort("the comparison's page"):  # MLflow has it all
         create_table_artifact(
             markdown.cells(table), key=f"compare-{comparison.task}", description=f"{comparison.task}: arms compared"
         )

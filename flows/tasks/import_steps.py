@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from components.config import params as params_file
-from components.errors import ArtifactError, BaseMismatch, told
+from components.errors import ArtifactError, BaseMismatch, sanitized
 from components.provenance.fingerprint import import_fingerprint
 from flows.dvc import repro
 from flows.orchestration.step import network_step, step
@@ -33,10 +33,10 @@ def read_folder(root: str, task: str, folder: str, declare_base: bool) -> Import
             f"{fault}; name its own base for {task} in params.yaml, or say that it is this one with --declare-base:"
             " the history keeps that you did"
         )
-    said = f"(its folder names {told(found.base) or 'no base'}, hash {found.base_hash or 'unknown'})"
+    said = f"(its folder names {sanitized(found.base) or 'no base'}, hash {found.base_hash or 'unknown'})"
     return Imported(
         folder=found.folder, method=found.method, virtual_tokens=len(found.tensor), sha256=found.sha256,
-        base=told(found.base), base_hash=found.base_hash,
+        base=sanitized(found.base), base_hash=found.base_hash,
         declared=f"{user()}@{socket.gethostname()} {now()} {said}" if fault else "",
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ def open_run(job: Import) -> str:
     store, brought = Store(), job.imported
     tags = {
         "preface.fingerprint": job.fingerprint,
-        "preface.imported": told(brought.folder.name),
+        "preface.imported": sanitized(brought.folder.name),
         "preface.imported_sha256": brought.sha256,
     }
     said = brought.model_dump(mode="json", include={"method", "virtual_tokens", "base", "base_hash", "declared"})

@@ -19,7 +19,7 @@ from flows.run.job import Job, Outcome, Registered
 from flows.tasks import run_steps, steps
 
 
-def concluded(job: Job, made: Registered, decision: Decision) -> State[Any]:
+def registered_outcome(job: Job, made: Registered, decision: Decision) -> State[Any]:
     """The ending of a candidate that was registered; one that passed goes on to Production if the task says so."""
     version = made.number
     if made.duplicate_of:
@@ -29,7 +29,7 @@ def concluded(job: Job, made: Registered, decision: Decision) -> State[Any]:
     return _passed(job, version)
 
 
-def rested(job: Job, verdict: Verdict, known: Registered | None) -> State[Any]:
+def skipped_outcome(job: Job, verdict: Verdict, known: Registered | None) -> State[Any]:
     """The ending of a run that trains nothing; it brings to its end what a killed run of the same left.
 
     A training that nobody finished is left alone: whoever asked for it goes on from its checkpoint.

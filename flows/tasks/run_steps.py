@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 
 from components.errors import RegistryError, Stopped, StoreUnavailable
 from flows.orchestration import run_logging
-from flows.orchestration.cancellation import undisturbed
+from flows.orchestration.cancellation import defer_sigterm
 from flows.orchestration.step import durations, network_step, step
 from flows.run import bases, place
 from flows.run.job import Job, Registered
@@ -65,7 +65,7 @@ def closing(run: str) -> Iterator[None]:
     finally:
         took = [(f"seconds/{name}", seconds, 0) for name, seconds in durations.get({}).items()]
         try:
-            with undisturbed():  # cancelled by its own look, it may be sent the worker's signal too
+            with defer_sigterm():  # cancelled by its own look, it may be sent the worker's signal too
                 Store().log_metrics(run, took)
                 Store().end_run(run, status, fault)
         except StoreUnavailable as error:
@@ -73,7 +73,7 @@ def closing(run: str) -> Iterator[None]:
 
 
 @contextmanager
-def remembered(task: str) -> Iterator[None]:
+def record_early_failure(task: str) -> Iterator[None]:
     """A run that fails before it has one leaves one all the same, which says of what: `preface status` looks there."""
     try:
         yield

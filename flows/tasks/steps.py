@@ -29,7 +29,7 @@ from flows.dvc import by_hash, repro
 from flows.orchestration import events
 from flows.orchestration.cancellation import Watch
 from flows.orchestration.concurrency import Spent
-from flows.orchestration.prefect_api import unharmed
+from flows.orchestration.prefect_api import best_effort
 from flows.orchestration.step import network_step, step, write_text
 from flows.pages.gate_page import gate_markdown, report_rows
 from flows.run import bases, fetch
@@ -43,7 +43,7 @@ from registry.artifact import adapter_folder
 from registry.mlflow.store import Store
 from registry.protocol import Version
 from registry.releases import lifecycle, registration
-from registry.releases.projection import mend
+from registry.releases.projection import repair
 
 if TYPE_CHECKING:
     from components.evaluation.report import Report
@@ -85,7 +85,7 @@ def registered(job: Job, first: str = "") -> Registered | None:
     alike = [version for version in store.by_fingerprint(job.task, job.fingerprint) if version.ready]
     if not alike:
         return None
-    mend(store, job.task)
+    repair(store, job.task)
     own = [version for version in alike if first and _flow_run(store, version) == first]
     counts = own if own and job.forced else alike
     found = store.version(job.task, min(version.number for version in counts))
@@ -102,7 +102,7 @@ def _flow_run(store: Store, version: Version) -> str:
 
 
 @contextmanager
-def alone(job: Job) -> Iterator[None]:
+def fingerprint_lock(job: Job) -> Iterator[None]:
     """One run of a fingerprint at a time in this project folder; freed when its process dies.
 
     Whoever waited finds the other's version registered, or goes on from its checkpoint.
@@ -196,7 +196,7 @@ def gate(job: Job, report_file: Path) -> Decision:
     baselines = {name: scored.metrics for name, scored in report.baselines.items()}
     decision = decide(report.candidate.metrics, baselines, report.in_production(), job.params.gate, report.unopposed())
     rows, page = report_rows(report), gate_markdown(report, decision)
-    with unharmed("the gate's page"):  # MLflow has both
+    with best_effort("the gate's page"):  # MLflow has both
         create_table_artifact(
             markdown.cells(rows), key=f"report-{job.task}", description=f"{job.task}: scores on the test split"
         )

@@ -19,13 +19,13 @@ from prefect.logging import get_run_logger
 
 from components import markdown
 from components.config.params import MethodName, Record
-from components.config.sweep_params import placed
+from components.config.sweep_params import apply_overrides
 from components.data.prepare import read_examples
 from components.provenance.fingerprint import fingerprint, sweep_fingerprint
 from components.records import METHODS
 from flows.orchestration import concurrency, run_logging
 from flows.orchestration.cancellation import Watch
-from flows.orchestration.prefect_api import unharmed
+from flows.orchestration.prefect_api import best_effort
 from flows.orchestration.step import network_step, step, write_text
 from flows.run import bases, place
 from flows.run.job import Job
@@ -66,7 +66,7 @@ def chosen(job: Job, method: MethodName | None) -> Job:
         method: among whose settings to look; those of every method that the sweep has a space for if None.
     """
     search = search_of(job, (method,) if method else METHODS)
-    with steps.alone(search):
+    with steps.fingerprint_lock(search):
         if not search.result_file.exists():
             steps.place_rows(search)
             run = open_sweep(search)
@@ -172,9 +172,9 @@ def _tell(search: Search, tried: list[Tried]) -> None:
     ]
     for row in rows:
         log.info("%s: after %s steps, validation loss %s %s", *row.values())
-    line = yaml.safe_dump({best.method: placed({}, best.choice)}, default_flow_style=True).strip()[1:-1]
+    line = yaml.safe_dump({best.method: apply_overrides({}, best.choice)}, default_flow_style=True).strip()[1:-1]
     log.info("%s won; scheduled runs train by it once params.yaml says, under %s: `%s`", best, search.task, line)
-    with unharmed("the sweep's table"):  # MLflow has it all
+    with best_effort("the sweep's table"):  # MLflow has it all
         create_table_artifact(
             markdown.cells(rows), key=f"sweep-{search.task}", description=f"{search.task}: trials of the sweep"
         )

@@ -28,7 +28,7 @@ import safetensors.numpy
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from components.errors import ArtifactError, BaseMismatch, told
+from components.errors import ArtifactError, BaseMismatch, sanitized
 from components.io import plain_file
 from registry.artifact.manifest import MAX_FILE, Draft, FileDigest, Manifest, card, peft_config
 
@@ -73,7 +73,9 @@ def write(folder: Path, tensor: npt.NDArray[Any], draft: Draft) -> Manifest:
         sealed = {**draft.model_dump(), "format": 1, "files": {k: v.model_dump() for k, v in files.items()}}
         manifest = Manifest.model_validate({**sealed, "digest": _digest(sealed)})
     except ValueError as error:
-        raise ArtifactError(f"{folder}: no manifest can say this: {told(str(error))}; nothing was written") from error
+        raise ArtifactError(
+            f"{folder}: no manifest can say this: {sanitized(str(error))}; nothing was written"
+        ) from error
     contents[MANIFEST] = _render(manifest.model_dump())
     for name, raw in contents.items():
         if len(raw) > (MAX_FILE if name == WEIGHTS else MAX_TEXT):
@@ -122,7 +124,9 @@ def _read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{folder} has no {MANIFEST}, so it is not an adapter; {_REMEDY}")
     if present != {*FILES, MANIFEST}:
         missing, extra = sorted({*FILES} - present), sorted(present - {*FILES, MANIFEST})
-        raise ArtifactError(f"{folder} lacks {missing} and holds {told(str(extra))} beside its own files; {_REMEDY}")
+        raise ArtifactError(
+            f"{folder} lacks {missing} and holds {sanitized(str(extra))} beside its own files; {_REMEDY}"
+        )
     raw = plain_file.read(path, MAX_TEXT, _REMEDY)
     try:
         manifest = Manifest.model_validate(json.loads(raw))
@@ -133,13 +137,13 @@ def _read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "(top)"
-        fault = told(f"{where}: {first['msg']}")
+        fault = sanitized(f"{where}: {first['msg']}")
         raise ArtifactError(f"{path}: {fault} (of {error.error_count()} faults); {_REMEDY}") from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not the JSON that was written: {error}; {_REMEDY}") from error
     if set(manifest.files) != set(FILES):
         raise ArtifactError(
-            f"{path} lists {told(str(sorted(manifest.files)))}; an adapter has {sorted(FILES)}; {_REMEDY}"
+            f"{path} lists {sanitized(str(sorted(manifest.files)))}; an adapter has {sorted(FILES)}; {_REMEDY}"
         )
     return manifest
 
@@ -166,9 +170,11 @@ def _read_tensor(path: Path, raw: bytes, manifest: Manifest) -> Floats:
     try:
         tensors = safetensors.numpy.load(raw)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ArtifactError(f"{path} is not a safetensors file: {told(str(error))}; {_REMEDY}") from error
+        raise ArtifactError(f"{path} is not a safetensors file: {sanitized(str(error))}; {_REMEDY}") from error
     if set(tensors) != {TENSOR}:
-        raise ArtifactError(f"{path} holds {told(str(sorted(tensors)))}, an adapter has {TENSOR!r} alone; {_REMEDY}")
+        raise ArtifactError(
+            f"{path} holds {sanitized(str(sorted(tensors)))}, an adapter has {TENSOR!r} alone; {_REMEDY}"
+        )
     tensor: Floats = tensors[TENSOR]
     fault = _tensor_fault(tensor, manifest)
     if fault:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, deserialize
 from components.base.base_hash import hash_base
 from components.base.base_support import KVShape
 from components.config.params import MethodName
-from components.errors import ArtifactError, BaseError, told
+from components.errors import ArtifactError, BaseError, sanitized
 from components.io import plain_file
 from components.redaction import redact
 from registry.artifact import adapter_folder, peft_kind
@@ -77,7 +77,8 @@ def read(folder: Path) -> Foreign:
         tensor = _tensor(folder / WEIGHTS, raw)
     except (OSError, MemoryError, ValueError) as error:
         raise ArtifactError(
-            f"{told(str(folder))} cannot be read as an adapter of PEFT's: {told(str(error)) or 'out of memory'}; it"
+            f"{sanitized(str(folder))} cannot be read as an adapter of PEFT's:"
+            f" {sanitized(str(error)) or 'out of memory'}; it"
             f" must hold {CONFIG} and {WEIGHTS} themselves, not links to them (`cp -rL` copies what links point to)"
         ) from error
     method, sizes = METHODS[config["peft_type"]], {key: config[key] for key in SIZES if config.get(key) is not None}
@@ -101,7 +102,7 @@ def base_fault(found: Foreign, name: str, base_hash: str) -> str:
     """
     if found.base_hash == base_hash and found.proven:
         return ""
-    said, declared = told(found.base) or "(no name)", f"params.yaml declares {name} {base_hash}"
+    said, declared = sanitized(found.base) or "(no name)", f"params.yaml declares {name} {base_hash}"
     if found.base_hash == base_hash:
         return (
             f"{found.folder} names the base {said}, and a folder here of that name has the declared hash; a name or a"
@@ -161,26 +162,26 @@ def _of_ours(folder: Path) -> Foreign:
 
 def _refuse_pickles(folder: Path) -> None:
     if not folder.is_dir():
-        raise ArtifactError(f"{told(str(folder))} is not a folder, so not an adapter")
+        raise ArtifactError(f"{sanitized(str(folder))} is not a folder, so not an adapter")
     names = {path.name for path in folder.iterdir()}
     inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
     if CONFIG not in names and inside:
         raise ArtifactError(
             f"{folder} holds {len(inside)} adapter{'s' * (len(inside) > 1)} in folders of their own"
-            f" ({told(', '.join(inside[:8]))}); name one, such as {folder / told(inside[0])}"
+            f" ({sanitized(', '.join(inside[:8]))}); name one, such as {folder / sanitized(inside[0])}"
         )
     pickles = sorted(name for name in names if Path(name).suffix.lower() in PICKLES)
     if WEIGHTS not in names and pickles:
         raise ArtifactError(
-            f"{folder} has its weights in {told(pickles[0])} and not in {WEIGHTS}. A pickle can run code when it is"
-            " read, so it is never opened: where you trust it, load it with peft's PeftModel.from_pretrained and write"
-            " it with save_pretrained(NEW_FOLDER, safe_serialization=True), then import that"
+            f"{folder} has its weights in {sanitized(pickles[0])} and not in {WEIGHTS}. A pickle can run code when it"
+            " is read, so it is never opened: where you trust it, load it with peft's PeftModel.from_pretrained"
+            " and write it with save_pretrained(NEW_FOLDER, safe_serialization=True), then import that"
         )
 
 
 def _refuse_others(path: Path, others: list[str]) -> None:
     """Refuse tensors beside the prompt, each kind by what it is."""
-    held = f"{path} holds {told(', '.join(others[:4]))}{f' and {len(others) - 4} more' * (len(others) > 4)}"
+    held = f"{path} holds {sanitized(', '.join(others[:4]))}{f' and {len(others) - 4} more' * (len(others) > 4)}"
     parts = {part for name in others for part in name.split(".")}
     if any("lora_" in part or "ia3_" in part for part in parts):
         raise ArtifactError(f"{held}: these change the base's own layers; {PREFIXES_ALONE}")
@@ -204,15 +205,17 @@ def _tensor(path: Path, raw: bytes) -> Floats:
     try:
         tensors = dict(deserialize(raw))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
-        raise ArtifactError(f"{path} is not a safetensors file: {told(str(error))}; {REMEDY}") from error
+        raise ArtifactError(f"{path} is not a safetensors file: {sanitized(str(error))}; {REMEDY}") from error
     if set(tensors) - {TENSOR}:
         _refuse_others(path, sorted(set(tensors) - {TENSOR}))
     if set(tensors) != {TENSOR}:
-        raise ArtifactError(f"{path} holds {told(str(sorted(tensors)))}, an adapter has {TENSOR!r} alone; {REMEDY}")
+        raise ArtifactError(
+            f"{path} holds {sanitized(str(sorted(tensors)))}, an adapter has {TENSOR!r} alone; {REMEDY}"
+        )
     entry = tensors[TENSOR]
     dtype, shape, data = entry["dtype"], entry["shape"], entry["data"]
     if len(shape) != 2:
-        raise ArtifactError(f"{path}: {TENSOR} is {told(str(shape))}, it must have two dimensions; {REMEDY}")
+        raise ArtifactError(f"{path}: {TENSOR} is {sanitized(str(shape))}, it must have two dimensions; {REMEDY}")
     if dtype == "BF16":  # numpy has no such type: it is the upper half of a float32
         found = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     elif dtype in ("F16", "F32"):

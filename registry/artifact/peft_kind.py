@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config.params import MethodName
-from components.errors import ArtifactError, told
+from components.errors import ArtifactError, sanitized
 from components.io import plain_file
 from registry.artifact import adapter_folder
 from registry.artifact.adapter_folder import TENSOR
@@ -50,12 +50,12 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(plain_file.read(path, adapter_folder.MAX_TEXT, REMEDY))
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is not JSON: {told(str(error))}; {REMEDY}") from error
+        raise ArtifactError(f"{path} is not JSON: {sanitized(str(error))}; {REMEDY}") from error
     if not isinstance(config, dict):
-        raise ArtifactError(f"{path} holds {told(repr(config))}, not an object; {REMEDY}")
+        raise ArtifactError(f"{path} holds {sanitized(repr(config))}, not an object; {REMEDY}")
 
     def refuse(key: str, wanted: str, remedy: str = REMEDY) -> ArtifactError:
-        return ArtifactError(f"{path}: {key} is {told(repr(config.get(key)))}, it must be {wanted}; {remedy}")
+        return ArtifactError(f"{path}: {key} is {sanitized(repr(config.get(key)))}, it must be {wanted}; {remedy}")
 
     kind = config.get("peft_type")
     if not isinstance(kind, str) or kind not in METHODS:
@@ -67,7 +67,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise refuse("task_type", "CAUSAL_LM", f"{what}train it as CAUSAL_LM, where the answer is a word of the text")
     for key in ("modules_to_save", "trainable_token_indices"):
         if config.get(key):
-            raise ArtifactError(f"{path}: {key} is {told(repr(config[key]))}, {altered('modules of its own')}")
+            raise ArtifactError(f"{path}: {key} is {sanitized(repr(config[key]))}, {altered('modules of its own')}")
     if config.get("num_transformer_submodules") not in (None, 1) or config.get("num_transformer_submodules") is True:
         raise refuse("num_transformer_submodules", "1", "2 is for encoders with a decoder")
     for key in ("num_virtual_tokens", *SIZES):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Here:
+class LocalEnvironment:
     """A project on this machine; what was looked up once is kept.
 
     ``declared`` are the bases of params.yaml, hash by name.

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Patience:
+class CircuitBreaker:
     """With one store: after ``limit`` silences in a row it is left alone."""
 
     store: str
@@ -47,5 +47,5 @@ class Patience:
 class Asking:
     """The two halves of a registry, each of which can be down by itself."""
 
-    tracking: Patience = field(default_factory=lambda: Patience("tracking store"))
-    artifacts: Patience = field(default_factory=lambda: Patience("artifact store"))
+    tracking: CircuitBreaker = field(default_factory=lambda: CircuitBreaker("tracking store"))
+    artifacts: CircuitBreaker = field(default_factory=lambda: CircuitBreaker("artifact store"))

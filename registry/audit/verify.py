@@ -13,7 +13,7 @@ from functools import partial
 from itertools import pairwise
 
 from components.errors import PrefaceError
-from registry.audit.local_environment import Here
+from registry.audit.local_environment import LocalEnvironment
 from registry.audit.patience import Asking
 from registry.audit.version_chain import links
 from registry.protocol import Store, Version
@@ -39,7 +39,7 @@ class Walked:
     breaks: tuple[Break, ...]
 
 
-def walk(open_store: Callable[[], Store], tasks: Sequence[str], here: Here) -> Iterator[Walked]:
+def verify_registry(open_store: Callable[[], Store], tasks: Sequence[str], here: LocalEnvironment) -> Iterator[Walked]:
     """Walk the tasks. Whoever runs it to its end knows every break.
 
     Args:
@@ -81,7 +81,7 @@ def _opened(open_store: Callable[[], Store], task: str) -> tuple[Store, State, l
 
 
 def _version(
-    store: Store, version: Version, state: State, here: Here, asking: Asking
+    store: Store, version: Version, state: State, here: LocalEnvironment, asking: Asking
 ) -> tuple[tuple[Break, ...], bool]:
     """The version's breaks, and whether a store that was given up on kept some from being seen."""
     try:

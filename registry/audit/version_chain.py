@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from components.errors import PrefaceError, told
+from components.errors import PrefaceError, sanitized
 from registry.artifact.manifest import Manifest, trained_fingerprint
-from registry.audit.local_environment import Here
+from registry.audit.local_environment import LocalEnvironment
 from registry.audit.patience import Asking
 from registry.protocol import Gate, Run, Store, Version
 from registry.release_log import PREFIX, Release, count
@@ -33,7 +33,9 @@ class Link:
     asked: bool = True
 
 
-def links(store: Store, version: Version, state: State, here: Here, asking: Asking | None = None) -> list[Link]:
+def links(
+    store: Store, version: Version, state: State, here: LocalEnvironment, asking: Asking | None = None
+) -> list[Link]:
     """Every link of the version's chain. What cannot be read is a link's fault and keeps no other from being read.
 
     Args:
@@ -124,7 +126,9 @@ def _repeats(version: Version, state: State) -> str:
     number = count(mark)
     first = None if number is None else state.get(number)
     if mark and (first is None or first.tag("fingerprint") != version.tag("fingerprint")):
-        return f"it is marked as repeating version {told(mark)}, which {'is another' if first else 'does not exist'}"
+        return (
+            f"it is marked as repeating version {sanitized(mark)}, which {'is another' if first else 'does not exist'}"
+        )
     alike = [v.number for v in state.versions if v.ready and v.tag("fingerprint") == version.tag("fingerprint")]
     settled = version.ready and version.tag("settled") == version.tag("gate")
     if settled and not mark and not version.tag("forced") and alike and alike[0] < version.number:
@@ -154,7 +158,7 @@ def locked_md5(said: Manifest) -> str:
         return ""
 
 
-def _base(version: Version, said: Manifest | None, state: State, here: Here) -> Link:
+def _base(version: Version, said: Manifest | None, state: State, here: LocalEnvironment) -> Link:
     """That the three digests make the hash was seen when the manifest was read."""
     base_hash, name = version.tag("base_hash"), version.tag("base")
     names, folder = here.names(base_hash), here.base_folder(base_hash, name)
@@ -168,7 +172,7 @@ def _base(version: Version, said: Manifest | None, state: State, here: Here) -> 
     return Link("base", value, "; ".join(filter(None, faults)))
 
 
-def _commit(version: Version, said: Manifest | None, here: Here) -> Link:
+def _commit(version: Version, said: Manifest | None, here: LocalEnvironment) -> Link:
     commit, faults = version.tag("git_commit"), []
     if said:
         faults.append(_differs(version, "git_commit", said.code.git_commit))
@@ -251,7 +255,7 @@ def _release(version: Version, entry: Release) -> Iterator[str]:
 
 def _drill(version: Version) -> Link:
     """The last drill's receipt; one that is old is no fault, one that cannot be this version's is."""
-    receipt, (drill, unfit) = drill_receipts.find(version), drill_receipts.vouching(version)
+    receipt, (drill, unfit) = drill_receipts.find(version), drill_receipts.valid_receipt(version)
     if not version.tag("drill"):
         return Link("drill", "none")
     if receipt is None:

@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
 
-from components.errors import RegistryError, SetupError, told
+from components.errors import RegistryError, SetupError, sanitized
 from components.redaction import public, redact
 from registry.mlflow.tracking_uri import DATABASES
 
-PATIENCE = 10  # seconds for a database server's first word
+CONNECT_SECONDS = 10  # seconds for a database server's first word
 MAKING = 0x70726566616365  # the number of the lock under which a database's tables are made: "preface"
 # What ``mlflow server --default-artifact-root`` reads too. MLflow's own client, at a database, does not.
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
@@ -44,7 +44,7 @@ def reach(uri: str) -> bool:
         engine = sqlalchemy.create_engine(url, connect_args=_limits(url))
     except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
         driver = getattr(error, "name", None) or url.drivername.partition("+")[2] or url.drivername
-        raise SetupError(f"{public(uri)} needs the driver {told(driver)}; install it with pip") from error
+        raise SetupError(f"{public(uri)} needs the driver {sanitized(driver)}; install it with pip") from error
     try:
         with engine.begin() as connection:
             if url.get_backend_name() == "postgresql":  # wait for whoever is making them (schema.py)
@@ -130,7 +130,7 @@ def _is_database(uri: str) -> bool:
 def _limits(url: sqlalchemy.URL) -> dict[str, Any]:
     """A server that takes the connection and stays silent is waited for without end by libpq."""
     is_libpq = url.get_backend_name() == "postgresql" and url.get_driver_name() in ("psycopg2", "psycopg")
-    return {"connect_timeout": PATIENCE} if is_libpq and "connect_timeout" not in url.query else {}
+    return {"connect_timeout": CONNECT_SECONDS} if is_libpq and "connect_timeout" not in url.query else {}
 
 
 def one_line(error: BaseException) -> str:

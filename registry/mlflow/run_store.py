@@ -24,14 +24,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
-from components.errors import NotFound, RegistryError, StoreUnavailable, told
+from components.errors import NotFound, RegistryError, StoreUnavailable, sanitized
 from components.io import plain_file
 from components.redaction import redact
 from registry.mlflow import address, entities, faults, schema
 from registry.protocol import Failure, Run
 from registry.release_log import PREFIX
 
-PATIENCE = {
+RETRY_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -48,7 +48,7 @@ class RunStore:
     """The runs of one tracking store; see ``store.Store``, of which it is the lower half."""
 
     def __init__(self, uri: str | None = None, stages: bool | None = None) -> None:
-        for name, value in PATIENCE.items():
+        for name, value in RETRY_DEFAULTS.items():
             os.environ.setdefault(name, value)
         self.uri = uri or mlflow.get_tracking_uri()
         schema.ensure(self.uri)
@@ -115,7 +115,7 @@ class RunStore:
     def read_file(self, run_id: str, path: str) -> bytes:
         """The content of one of a run's artifacts."""
         if not _lies_within(path):
-            raise NotFound(f"run {run_id} has no artifact {told(path)!r}")
+            raise NotFound(f"run {run_id} has no artifact {sanitized(path)!r}")
         with self._answering(), tempfile.TemporaryDirectory() as room:
             root = self._client.get_run(run_id).info.artifact_uri
             found = self._fetch(f"{root}/{path}", Path(room), f"artifact {path} of run {run_id}")

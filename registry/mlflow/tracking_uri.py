@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy
 
-from components.errors import SetupError, told
+from components.errors import SetupError, sanitized
 from components.redaction import MASK, public
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -75,8 +75,8 @@ def _web(uri: str, shown: str) -> str:
         return f"{shown} has no port between 0 and 65535, or no host; write http://HOST:PORT"
     if "@" in uri:
         return (
-            f"{NAME}={parts.scheme}://{MASK}@{told(uri.rpartition('@')[2])} holds a user or a password, which MLflow"
-            " would print; write the address without them, and set"
+            f"{NAME}={parts.scheme}://{MASK}@{sanitized(uri.rpartition('@')[2])} holds a user or a password, which"
+            " MLflow would print; write the address without them, and set"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     if not host or not re.fullmatch(r"[A-Za-z0-9._:%-]+", host):
@@ -150,7 +150,7 @@ def _folder(uri: str, shown: str) -> str:
 
 def _shown(uri: str) -> str:
     """The address without its password; masked first, since of one that is cut nobody knows that it is one."""
-    return told(public(uri))
+    return sanitized(public(uri))
 
 
 def _at(path: Path) -> str:

@@ -14,7 +14,7 @@ from datetime import datetime
 from components.errors import NothingToRollBackTo, PrefaceError
 from registry.protocol import Store
 from registry.release_log import Release
-from registry.releases.lifecycle import Moved, destination, rollback
+from registry.releases.lifecycle import ReleaseResult, destination, rollback
 from registry.releases.projection import settled
 
 
@@ -50,7 +50,7 @@ def plan(store: Store, tasks: Sequence[str], since: datetime) -> list[Step]:
 
 def run(
     store: Store, steps: Sequence[Step], *, reason: str, base_hash: Callable[[str], str], who: str | None = None
-) -> Iterator[tuple[Step, Moved | PrefaceError]]:
+) -> Iterator[tuple[Step, ReleaseResult | PrefaceError]]:
     """Do what the plan says, one task after the other; each with what came of it.
 
     Args:

@@ -76,7 +76,7 @@ def find(version: Version) -> Receipt | None:
     return receipt
 
 
-def vouching(version: Version) -> tuple[str, str]:
+def valid_receipt(version: Version) -> tuple[str, str]:
     """The drill that vouches for the version as it is registered, in words, or why none does; the other is empty."""
     receipt = find(version)
     if receipt is None:

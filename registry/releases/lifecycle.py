@@ -26,14 +26,14 @@ from components.errors import (
 from registry.protocol import Store, Version
 from registry.release_log import NO_ENTRY, Action, Release, rolled_away
 from registry.releases import checks, drill_receipts
-from registry.releases.projection import bring, mend, now, user
+from registry.releases.projection import now, reconcile_projection, repair, user
 from registry.releases.state import State, read
 
 LONGEST_REASON = 2000  # signs: it is repeated in other tags, and MLflow refuses long ones once the entry is made
 
 
 @dataclass(frozen=True)
-class Moved:
+class ReleaseResult:
     """What a move did. ``previous`` was in Production; ``changed`` is False if it is there still."""
 
     version: Version
@@ -51,7 +51,7 @@ def promote(
     base_hash: str,
     who: str | None = None,
     override: bool = False,
-) -> Moved:
+) -> ReleaseResult:
     """Put a version into Production; without a number the one in Staging.
 
     Args:
@@ -64,14 +64,14 @@ def promote(
         ArtifactError: its bytes are not those that were registered.
         PromotionConflict: somebody else's promotion came first.
     """
-    state = mend(store, task)
+    state = repair(store, task)
     version = store.version(task, number) if number is not None else state.staged
     if version is None:
         head = state.head  # who asks again after a crash wants to know that the first time did it
         live = f" (version {head.version} is in Production since {head.when}, by {head.who})" if head else ""
         raise PromotionRefused(f"{task} has no version in Staging{live}; train one with `preface retrain {task}`")
     if state.head and state.head.version == version.number and not state.drift:
-        return Moved(version, version.number, state.head, changed=False)
+        return ReleaseResult(version, version.number, state.head, changed=False)
     return _checked(store, "promote", version, state, reason, base_hash, who, override)
 
 
@@ -85,7 +85,7 @@ def rollback(
     who: str | None = None,
     override: bool = False,
     upon: int | None = None,
-) -> Moved:
+) -> ReleaseResult:
     """Put the version back that was last good in Production; with ``to`` any that was ever there.
 
     Args:
@@ -98,7 +98,7 @@ def rollback(
         ArtifactError, BaseMismatch: its bytes or its base are not what they were.
         PromotionConflict: somebody else's move came first, or a rollback that never said that it took effect.
     """
-    seen, state = read(store, task), mend(store, task)
+    seen, state = read(store, task), repair(store, task)
     if upon is not None and state.head and state.head.number != upon:
         raise _conflict(task, state.head)
     if to is None and upon is None and state.head and state.head.action == "rollback" and seen.unprojected:
@@ -106,7 +106,7 @@ def rollback(
         raise _conflict(task, state.head, " and was not yet brought to its end, which it is now")
     target = destination(state, to)
     if target == state.line[-1].version and not state.drift:
-        return Moved(store.version(task, target), target, state.line[-1], changed=False)
+        return ReleaseResult(store.version(task, target), target, state.line[-1], changed=False)
     version, overridden = store.version(task, target), []
     fault = checks.base_fault(version, base_hash)
     if fault:
@@ -117,7 +117,7 @@ def rollback(
     try:
         checks.verify(store, version)
     except StoreUnavailable as error:
-        drill, unfit = drill_receipts.vouching(version)
+        drill, unfit = drill_receipts.valid_receipt(version)
         if unfit or not override:
             rest = unfit or f"{drill} vouches for it: --override rests on that"
             raise StoreUnavailable(f"{error}; {rest}") from error
@@ -160,18 +160,20 @@ def destination(state: State, to: int | None = None, undone: Callable[[Release],
 def restore(store: Store, task: str) -> State:
     """Undo what was moved by hand: stages and aliases go back to what the log says."""
     state = read(store, task)
-    return bring(store, task, force=True) if state.versions else state  # none: its model may be deleted with its tags
+    return (
+        reconcile_projection(store, task, force=True) if state.versions else state
+    )  # none: its model may be deleted with its tags
 
 
 def adopt(
     store: Store, task: str, *, reason: str, base_hash: str, who: str | None = None, override: bool = False
-) -> Moved:
+) -> ReleaseResult:
     """Write what was moved by hand into the log, if it may stand in Production; arguments and errors as in ``promote``.
 
     Raises:
         RegistryError: there is nothing to adopt, or not one version alone.
     """
-    state = mend(store, task)
+    state = repair(store, task)
     live = {state.head.version} if state.head else set()
     moved = set.union(*state.shown) - live
     if len(moved) != 1:
@@ -190,7 +192,7 @@ def _checked(
     base_hash: str,
     who: str | None,
     override: bool,
-) -> Moved:
+) -> ReleaseResult:
     """Move a version into Production if nothing speaks against it, or somebody takes that upon them."""
     found, fault = (
         checks.refusals(store, version, state, adopting=action == "adopt"),
@@ -206,7 +208,7 @@ def _checked(
 
 def _move(
     store: Store, action: Action, version: Version, state: State, reason: str, who: str | None, overridden: list[str]
-) -> Moved:
+) -> ReleaseResult:
     """Append the entry, see that it took effect, and bring stages and aliases after it."""
     if len(reason) > LONGEST_REASON:
         raise RegistryError(
@@ -233,11 +235,11 @@ def _move(
     )
     store.append_release(task, release)
     # Not by its number: where an answer was lost on the way, MLflow's client asks twice.
-    after = bring(store, task, force=True)
+    after = reconcile_projection(store, task, force=True)
     entry = next((entry for entry in after.line if entry.token == release.token), None)
     if entry is None:
         raise _conflict(task, next((e for e in after.line if e.based_on == release.based_on), after.line[-1]))
-    return Moved(store.version(task, version.number), head.version if head else None, entry, changed=True)
+    return ReleaseResult(store.version(task, version.number), head.version if head else None, entry, changed=True)
 
 
 def _conflict(task: str, winner: Release, how: str = "") -> PromotionConflict:

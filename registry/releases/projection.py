@@ -35,7 +35,7 @@ class Write:
     arguments: tuple[object, ...]
 
 
-def bring(store: Store, task: str, force: bool = False) -> State:
+def reconcile_projection(store: Store, task: str, force: bool = False) -> State:
     """Bring everything after the log, and say how it now stands.
 
     Args:
@@ -66,12 +66,12 @@ def bring(store: Store, task: str, force: bool = False) -> State:
     )
 
 
-def mend(store: Store, task: str) -> State:
+def repair(store: Store, task: str) -> State:
     """How the task stands, once what an interrupted operation left is brought to its end."""
     state, before = read(store, task), None
     for _ in range(ROUNDS):
         if state.interrupted:
-            return bring(store, task)
+            return reconcile_projection(store, task)
         if _is_sure(state, before):
             break
         before, state = state, read(store, task)
@@ -81,7 +81,7 @@ def mend(store: Store, task: str) -> State:
 def settled(store: Store, task: str) -> tuple[State, str]:
     """The same for who only looks: as it stands, and why, where that could not be brought to its end."""
     try:
-        return mend(store, task), ""
+        return repair(store, task), ""
     except NotFound:
         raise
     except RegistryError as error:  # who may only read, or a store that takes no writes now

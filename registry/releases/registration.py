@@ -17,7 +17,7 @@ from registry.artifact.manifest import Manifest, trained_fingerprint
 from registry.protocol import Gate, Store, Version
 from registry.release_log import PREFIX
 from registry.releases import checks
-from registry.releases.projection import bring
+from registry.releases.projection import reconcile_projection
 
 GATE_FOLDER = "gate"
 
@@ -50,7 +50,7 @@ def register(
     gate = _gate(report, place)
     alike = store.by_fingerprint(manifest.task, manifest.fingerprint)
     if made := next((version for version in alike if version.run_id == run_id and version.ready), None):
-        bring(store, manifest.task)
+        reconcile_projection(store, manifest.task)
         return store.version(manifest.task, made.number)
     store.log_files(run_id, [*evidence, report], place)
     tags = {
@@ -64,7 +64,7 @@ def register(
     version = store.register(
         manifest.task, folder, run_id, {PREFIX + key: value for key, value in tags.items() if value}, description
     )
-    bring(store, manifest.task)
+    reconcile_projection(store, manifest.task)
     return store.version(manifest.task, version.number)
 
 
@@ -78,7 +78,7 @@ def judge_again(store: Store, version: Version, report: Path, evidence: Sequence
     gate = _gate(report, folder)
     store.log_files(version.run_id, [*evidence, report], folder)
     store.tag_version(version.task, version.number, PREFIX + "gate", str(gate))
-    bring(store, version.task)
+    reconcile_projection(store, version.task)
     return store.version(version.task, version.number)
 
 

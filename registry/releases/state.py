@@ -46,7 +46,7 @@ class State:
     @cached_property
     def released(self) -> set[int]:
         """The versions that are or were in Production, of those that are there."""
-        return {version.number for version in self.versions if any(names(entry, version) for entry in self.line)}
+        return {version.number for version in self.versions if any(matches(entry, version) for entry in self.line)}
 
     @property
     def staged(self) -> Version | None:
@@ -182,7 +182,7 @@ def read(store: Store, task: str) -> State:
     return State(task, store.versions(task), entries, store.task_tags(task))
 
 
-def names(entry: Release, version: Version) -> bool:
+def matches(entry: Release, version: Version) -> bool:
     """Whether the entry speaks of this version: a number comes back where a registered model was deleted whole."""
     return entry.version == version.number and entry.digest in ("", version.tag("manifest_digest"))
 

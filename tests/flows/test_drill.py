@@ -133,7 +133,7 @@ class TestEachTask:
         assert (receipt.metric, receipt.score, receipt.rows, receipt.seconds) == (
             "accuracy", done.score, 8, done.seconds,
         )  # fmt: skip
-        assert drill_receipts.vouching(landed)[1] == ""
+        assert drill_receipts.valid_receipt(landed)[1] == ""
         assert drill_receipts.find(live) is None
         assert [version.stage for version in project.store.versions("film")] == ["Archived", "Production"]
 

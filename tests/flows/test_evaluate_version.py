@@ -184,8 +184,8 @@ def test_what_is_in_production_is_compared_with_nothing_and_says_so(two: Project
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from registry import registration
 from registry.mlflow.store import Store
+from registry.releases import registration
 store = Store()
 # The report is in the store already; nothing else was written.
 Store.tag_version = Store.tag_task = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

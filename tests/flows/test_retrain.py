@@ -28,7 +28,7 @@ from flows.tasks import steps
 from registry import queries
 from registry.artifact import adapter_folder
 from registry.audit import version_chain
-from registry.audit.local_environment import Here
+from registry.audit.local_environment import LocalEnvironment
 from registry.releases import state
 
 pytestmark = pytest.mark.flow
@@ -115,7 +115,7 @@ class TestStaged:
         base = staged.project.base_hash()
 
         links = version_chain.links(
-            store, store.version("film", 1), state.read(store, "film"), Here(root, {"tiny": base})
+            store, store.version("film", 1), state.read(store, "film"), LocalEnvironment(root, {"tiny": base})
         )
 
         assert {link.name: link.fault for link in links if link.fault} == {}

@@ -268,20 +268,20 @@ def base_hash(draft: MakeDraft) -> str:
 
 
 @pytest.fixture
-def promote(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.Moved]:
+def promote(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.ReleaseResult]:
     """``promote(2)``: put version 2 into Production, without a number the one in Staging."""
 
-    def move(number: int | None = None, reason: str = "better", **options: Any) -> lifecycle.Moved:
+    def move(number: int | None = None, reason: str = "better", **options: Any) -> lifecycle.ReleaseResult:
         return lifecycle.promote(store, task, number, reason=reason, base_hash=base_hash, **{"who": "ada"} | options)
 
     return move
 
 
 @pytest.fixture
-def rollback(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.Moved]:
+def rollback(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.ReleaseResult]:
     """``rollback(1)``: back to version 1, without a number to the last good one."""
 
-    def move(to: int | None = None, reason: str = "worse", **options: Any) -> lifecycle.Moved:
+    def move(to: int | None = None, reason: str = "worse", **options: Any) -> lifecycle.ReleaseResult:
         return lifecycle.rollback(store, task, to, reason=reason, base_hash=base_hash, **{"who": "bob"} | options)
 
     return move

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from components.config.params import DataParams
-from components.errors import DataError, told
+from components.errors import DataError, sanitized
 from components.rows.kinds.binary_kind import HEAD, PARQUET, FileKind, binary_kind, is_binary, unknown_kind
 from components.rows.kinds.text_kind import (
     first_line,
@@ -115,4 +115,4 @@ def _may_stand_in(text: str, data: DataParams) -> bool:
 
 
 def _begins(text: str) -> str:
-    return f"text that begins with {told(first_line(text)[:40])!r}"
+    return f"text that begins with {sanitized(first_line(text)[:40])!r}"

@@ -9,7 +9,7 @@ import codecs
 import json
 import re
 
-from components.errors import told
+from components.errors import sanitized
 from components.rows.kinds.binary_kind import FileKind, control_share, is_utf8
 
 _LFS = FileKind(
@@ -77,7 +77,7 @@ def stand_in(text: str) -> FileKind | None:
         return kind
     if _PAGE.match(text):
         title = _TITLE.search(text)
-        named = f", titled {told(' '.join(title[1].split()))!r}" if title else ""
+        named = f", titled {sanitized(' '.join(title[1].split()))!r}" if title else ""
         return FileKind(
             f"an HTML page{named}",
             "use the raw address of the file, as a page's download link has it, and look whether it needs a login",

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from components.config.params import DataParams
 from components.config.values import composed
-from components.errors import DataError, told
+from components.errors import DataError, sanitized
 from components.rows.row import Row, require_columns
 from components.rows.tables.dialect import shown
 from components.rows.tables.table_cells import NeverClosed, TableCells
@@ -74,7 +74,7 @@ def _require_columns(columns: list[str], text: TextIO, name: str, data: DataPara
         other = other_delimiter(text, data)
         if other is not None and other != delimiter:
             raise DataError(
-                f"{name} was split at {shown(delimiter)} into the columns {told(str(columns))}, and its cells are"
+                f"{name} was split at {shown(delimiter)} into the columns {sanitized(str(columns))}, and its cells are"
                 f" parted by {shown(other)}: write `delimiter: {shown(other)}` under data"
             ) from error
         single = "it is one column; " if len(columns) == 1 else ""

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from components.base.base_model import Base
 from components.config.params import MethodName, TaskParams
-from components.errors import Diverged, TrainingError, told
+from components.errors import Diverged, TrainingError, sanitized
 from components.records import Record
 from components.tied import tied
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from components.training.loop import Observe, Trained
-    from components.training.training_data import Lessons
+    from components.training.training_data import TrainingData
 
 FIGURES, WORK, START = "figures ", "work.json", "start.safetensors"
 MADE, SAID = "made.safetensors", "made.json"
@@ -59,7 +59,7 @@ def train_together(
     base: Base,
     task: TaskParams,
     method: MethodName,
-    lessons: Lessons,
+    lessons: TrainingData,
     table: Tensor | None,
     checkpoint: Path | None,
     observe: Observe | None,
@@ -96,7 +96,7 @@ def train_together(
         if "fault" in made:
             raise (Diverged if made["diverged"] else TrainingError)(made["fault"])
         if code or not made:
-            raise TrainingError(f"training by {count} processes ended with {code}: {told(' | '.join(last))}")
+            raise TrainingError(f"training by {count} processes ended with {code}: {sanitized(' | '.join(last))}")
         return Trained(table=load_file(folder / MADE)["table"], **made)
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Crew:
+class ProcessGroup:
     """This process among those that train together; by default it is alone. device: its own, where sums are made."""
 
     rank: int = 0
@@ -25,7 +25,7 @@ class Crew:
     device: str = "cpu"
 
     @classmethod
-    def joined(cls, cpu: bool) -> Crew:
+    def joined(cls, cpu: bool) -> ProcessGroup:
         """The crew that `accelerate launch` started this process for."""
         from accelerate import PartialState
 
@@ -51,4 +51,4 @@ class Crew:
         return summed.to(values.device)
 
 
-ALONE = Crew()
+SINGLE_PROCESS = ProcessGroup()

@@ -20,13 +20,13 @@ from components.errors import Diverged, PrefaceError
 from components.training.adapter_training import train_rows
 from components.training.batches import TrainingRow
 from components.training.distributed.launch import FIGURES, MADE, SAID, START, WORK, Work
-from components.training.distributed.process_group import Crew
-from components.training.training_data import Lessons
+from components.training.distributed.process_group import ProcessGroup
+from components.training.training_data import TrainingData
 
 
 def main(folder: Path) -> None:
     work = Work.model_validate_json((folder / WORK).read_text(encoding="utf-8"))
-    crew = Crew.joined(work.cpu)
+    crew = ProcessGroup.joined(work.cpu)
     if crew.size != work.task.settings(work.method).training.processes:
         sys.exit(f"this is one of {crew.size} processes, not of {work.task.settings(work.method).training.processes}")
     base = base_model.load(work.folder, work.hash, work.name, crew.device, getattr(torch, work.dtype))
@@ -39,7 +39,13 @@ def main(folder: Path) -> None:
         sys.stdout.write(FIGURES + json.dumps({"figures": figures, "step": step}) + "\n")
         sys.stdout.flush()
 
-    given = Lessons(rows, validation, work.solved), table, work.checkpoint, tell if crew.first else None, work.title
+    given = (
+        TrainingData(rows, validation, work.solved),
+        table,
+        work.checkpoint,
+        tell if crew.first else None,
+        work.title,
+    )
     try:
         trained = train_rows(base, work.task, work.method, *given, crew)
     except PrefaceError as error:
@@ -50,7 +56,7 @@ def main(folder: Path) -> None:
         _say(folder, crew, {name: value for name, value in asdict(trained).items() if name != "table"})
 
 
-def _say(folder: Path, crew: Crew, said: dict[str, object]) -> None:
+def _say(folder: Path, crew: ProcessGroup, said: dict[str, object]) -> None:
     """Leave word of how it ended; of several that say so, the last stands, whole."""
     part = folder / f".{SAID}.{crew.rank}"
     part.write_text(json.dumps(said), encoding="utf-8")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.config import params, params_faults
-from components.errors import ParamsError, told
+from components.errors import ParamsError, sanitized
 
 GOOD = """\
 bases:
@@ -165,7 +165,7 @@ def test_a_fleet_of_a_thousand_tasks_is_within_the_bound(tmp_path: Path) -> None
     [("plain ü", "plain ü"), ("a\nb\x1b[31m\ud800", "a\\nb\\x1b[31m\\ud800"), ("x" * 401, "x" * 400 + " ...")],
 )
 def test_a_text_from_outside_is_told_on_one_printable_line(text: str, shown: str) -> None:
-    assert told(text) == shown
+    assert sanitized(text) == shown
 
 
 def test_the_fuzzing_would_show_a_missing_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

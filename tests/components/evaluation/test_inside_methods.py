@@ -21,11 +21,11 @@ from components.prefix.decoder import Decoder, logits, pad
 from components.prefix.kv_prefix import KVPrefix, PrefixRows
 from components.training.batches import TrainingRow
 from components.training.loop import train
-from components.training.training_data import Lessons
+from components.training.training_data import TrainingData
 
 SETTINGS = TrainingParams(steps=12, batch_size=4, learning_rate=0.01, evaluate_every=4, patience=9)
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2,)) for n in range(16)]
-LESSONS = Lessons(ROWS, ROWS)
+LESSONS = TrainingData(ROWS, ROWS)
 INSIDE: Any = pytest.mark.parametrize("name", ["lora", "ia3", "bottleneck", "full"])
 
 
@@ -145,7 +145,7 @@ def test_all_arms_have_the_budget_of_prefix_tuning_and_rates_of_their_own(
     task = task.with_settings("prefix", {f"training.{name}": value for name, value in of_prefix.items()})
     seen = []
 
-    def watched(base: Base, method: Any, lessons: Lessons, settings: TrainingParams, **more: Any) -> Any:
+    def watched(base: Base, method: Any, lessons: TrainingData, settings: TrainingParams, **more: Any) -> Any:
         seen.append(settings)
         return train(base, method, lessons, settings, **more)
 

@@ -104,8 +104,8 @@ def test_it_is_too_old_from_the_first_second_after_its_age() -> None:
 
 
 def test_worries_are_all_told_the_score_first() -> None:
-    assert triggers.worries(live(31, accuracy=0.75), WATCHES, NOW) == [LOW, OLD]
-    assert triggers.worries(live(1, accuracy=0.9), WATCHES, NOW) == []
+    assert triggers.champion_alerts(live(31, accuracy=0.75), WATCHES, NOW) == [LOW, OLD]
+    assert triggers.champion_alerts(live(1, accuracy=0.9), WATCHES, NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ WHETHER_KNOWN = st.sampled_from(["", KNOWN])
 def test_what_is_known_is_never_trained_again_and_only_a_worry_alerts(
     policy: RetrainParams, before: Origin | None, now: Origin, champion: Watched | None
 ) -> None:
-    worried = triggers.worries(champion, policy, NOW) if champion else []
+    worried = triggers.champion_alerts(champion, policy, NOW) if champion else []
     verdict = decide(policy, before, now, champion, NOW, known=KNOWN)
     assert verdict.action == ("alert" if worried else "rest")
     assert verdict.reasons == ((*worried, NOTHING_NEW) if worried else (KNOWN,))
@@ -204,7 +204,7 @@ def test_what_is_new_is_trained_exactly_if_there_is_a_reason_and_all_of_them_are
 ) -> None:
     found = triggers.changes(before, now) if before else {}
     listed = [text for kind, text in found.items() if kind in policy.when]
-    worried = triggers.worries(champion, policy, NOW) if champion else []
+    worried = triggers.champion_alerts(champion, policy, NOW) if champion else []
     verdict = decide(policy, before, now, champion, NOW, known="")
     assert verdict.action == ("train" if before is None or listed or worried else "rest")
     if before is not None and verdict.action == "train":

@@ -26,12 +26,12 @@ from components.training.batches import STRETCH, TrainingRow, epoch_batches
 from components.training.loop import Trained, train
 from components.training.losses import row_losses
 from components.training.trainer import learning_rate
-from components.training.training_data import Lessons
+from components.training.training_data import TrainingData
 
 SETTINGS = TrainingParams(steps=24, batch_size=4, learning_rate=0.3, evaluate_every=6, patience=9)
 # Even rows end in one token, odd ones in another; the first token tells which.
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2,)) for n in range(16)]
-LESSONS = Lessons(ROWS, ROWS)
+LESSONS = TrainingData(ROWS, ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +137,10 @@ def test_a_training_that_keeps_no_activations_gives_the_same_adapter(base: Base,
 def test_the_best_state_is_kept_and_a_hopeless_run_stops(base: Base) -> None:
     """The validation rows say the opposite of the training rows: the longer it trains, the worse."""
     opposite = [TrainingRow(row.text, (41 - row.target[0],)) for row in ROWS]
-    settled = train(base, method_of(base, "prompt"), Lessons(ROWS, opposite), SETTINGS)
+    settled = train(base, method_of(base, "prompt"), TrainingData(ROWS, opposite), SETTINGS)
     worse = SETTINGS.model_copy(update={"steps": 200, "patience": 2, "evaluate_every": 3})
     start = PromptTuning(settled.table.clone())
-    trained = train(base, start, Lessons(ROWS, opposite), worse)
+    trained = train(base, start, TrainingData(ROWS, opposite), worse)
     assert trained.steps < 200
     assert trained.best_step < trained.steps
     assert trained.best_loss <= trained.first_loss
@@ -173,13 +173,13 @@ def test_a_loss_far_above_its_start_stops_the_run(base: Base) -> None:
     strange = [TrainingRow(row.text, (200 + n,)) for n, row in enumerate(ROWS)]
     still = SETTINGS.model_copy(update={"learning_rate": 1e-9, "evaluate_every": 100})
     with pytest.raises(Diverged, match=r"mean loss of the last 20 steps is .* above .*lower training\.learning_rate"):
-        train(base, fitted, Lessons(strange, ROWS), still)
+        train(base, fitted, TrainingData(strange, ROWS), still)
 
 
 @pytest.mark.parametrize(("rows", "validation"), [([], ROWS), (ROWS, [])])
 def test_no_rows_are_refused(base: Base, rows: list[TrainingRow], validation: list[TrainingRow]) -> None:
     with pytest.raises(TrainingError, match="each needs at least one"):
-        train(base, method_of(base, "prompt"), Lessons(rows, validation), SETTINGS)
+        train(base, method_of(base, "prompt"), TrainingData(rows, validation), SETTINGS)
 
 
 def test_rows_past_the_context_are_refused_before_any_work(base: Base) -> None:
@@ -187,14 +187,18 @@ def test_rows_past_the_context_are_refused_before_any_work(base: Base) -> None:
     told = "4 virtual tokens, a text of 500 tokens and its answer of 10, .* are 513 positions.* has 512"
     with pytest.raises(TrainingError, match=f"{told}.* take rows with long answers out"):
         train(
-            base, method_of(base, "prompt"), Lessons([long], ROWS), SETTINGS, observe=lambda *_: pytest.fail("it began")
+            base,
+            method_of(base, "prompt"),
+            TrainingData([long], ROWS),
+            SETTINGS,
+            observe=lambda *_: pytest.fail("it began"),
         )
 
 
 def test_a_row_that_just_fits_the_context_is_trained_on(base: Base) -> None:
     longest = TrainingRow(tuple([5] * 500), tuple([6] * 9))
     once = SETTINGS.model_copy(update={"steps": 1})
-    assert train(base, method_of(base, "prompt"), Lessons([longest], ROWS), once).tokens == 508
+    assert train(base, method_of(base, "prompt"), TrainingData([longest], ROWS), once).tokens == 508
 
 
 def test_a_checkpoint_of_other_settings_or_damaged_is_refused(base: Base, tmp_path: Path) -> None:

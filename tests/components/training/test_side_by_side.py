@@ -19,8 +19,8 @@ from components.prefix.methods import build
 from components.training import loop
 from components.training.batches import TrainingRow
 from components.training.loop import Run, advance, train
-from components.training.trainer import Learner, optimizer_step
-from components.training.training_data import Lessons
+from components.training.trainer import AdapterTrainer, optimizer_step
+from components.training.training_data import TrainingData
 from tests.conftest import KINDS
 
 ROWS = [
@@ -55,7 +55,9 @@ def begun(base: Base, which: int, **more: Any) -> Run:
     method: Any = name
     task = TASK.with_settings(method, choice)
     rows = ROWS[which:]  # each learns of rows of its own
-    return Run.begin(base, build(base, task, method), Lessons(rows, ROWS[:4]), task.settings(method).training, **more)
+    return Run.begin(
+        base, build(base, task, method), TrainingData(rows, ROWS[:4]), task.settings(method).training, **more
+    )
 
 
 def possible(base: Base) -> list[int]:
@@ -115,7 +117,7 @@ def test_the_base_is_run_once_for_all(base: Base) -> None:
         learners = []
         for _ in range(count):
             task = TASK.with_settings("prompt", {"training": LOOP})
-            learners.append(Learner.of(base, build(base, task, "prompt"), task.prompt.training, ROWS))
+            learners.append(AdapterTrainer.of(base, build(base, task, "prompt"), task.prompt.training, ROWS))
         with FlopCounterMode(display=False):
             optimizer_step(base, learners, [[ROWS[:2]]] * count, [0.01] * count)
         hook.remove()
@@ -175,7 +177,7 @@ def test_those_that_were_interrupted_go_on_from_the_same_step(base: Base, tmp_pa
 def test_long_answers_go_through_the_head_in_pieces(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained() -> Any:
         task = TASK.with_settings("prefix", {"virtual_tokens": 3, "training": LOOP})
-        return train(base, build(base, task, "prefix"), Lessons(ROWS, ROWS), task.prefix.training)
+        return train(base, build(base, task, "prefix"), TrainingData(ROWS, ROWS), task.prefix.training)
 
     whole = trained()
     monkeypatch.setattr("components.training.losses.LABELS_AT_ONCE", 3)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from components.base.base_hash import hash_base
 from components.base.base_model import Base, load
 from components.config.params import DataParams, GateRule, TaskParams
-from components.config.sweep_params import choices, leaves, placed
+from components.config.sweep_params import apply_overrides, choices, leaves
 from components.data.prepare import Example, Examples
 from components.errors import TrainingError
 from components.training import sweep as sweeping
@@ -104,7 +104,7 @@ def test_a_range_gives_values_inside_it_that_one_can_type(low: float, factor: fl
         [value] = choice.values()
         assert low * 0.995 <= value <= low * factor * 1.005
         assert len(repr(value)) < 10
-        assert placed({"training": {"seed": 1}}, choice) == {"training": {"seed": 1, "learning_rate": value}}
+        assert apply_overrides({"training": {"seed": 1}}, choice) == {"training": {"seed": 1, "learning_rate": value}}
 
 
 def test_methods_take_turns() -> None:

@@ -17,7 +17,7 @@ from components.errors import NothingToRollBackTo, PrefaceError, PromotionRefuse
 from flows.run.job import Outcome
 from registry.protocol import Version
 from registry.release_log import Release
-from registry.releases.lifecycle import Moved
+from registry.releases.lifecycle import ReleaseResult
 
 TEST_ROWS = [Example("1", "long " * 100, "negative"), Example("2", 'a "short" one', "positive")]
 Play = Callable[..., None]
@@ -50,9 +50,11 @@ class Commands:
         return [arguments[0] for arguments in self.typed]
 
 
-def moved(number: int) -> Moved:
+def moved(number: int) -> ReleaseResult:
     version = Version("reviews", number, "Production", {}, "run", "", datetime.now(UTC), ready=True, aliases=())
-    return Moved(version, None, Release("promote", number, 0, "", "ada", "host", "now", "why", ""), changed=True)
+    return ReleaseResult(
+        version, None, Release("promote", number, 0, "", "ada", "host", "now", "why", ""), changed=True
+    )
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 COMMAND = """
 import sys, time
 from pathlib import Path
-from flows import temporary_server
+from flows.local_stack import temporary_server
 with temporary_server.at_hand(Path.cwd()):
     from prefect.client.orchestration import get_client
     with get_client(sync_client=True) as client:
@@ -200,7 +200,7 @@ def test_a_port_that_somebody_took_meanwhile_is_not_the_last(tmp_path: Path, mon
 NAMED = """
 from pathlib import Path
 from components.errors import PrefaceError
-from flows import temporary_server
+from flows.local_stack import temporary_server
 try:
     with temporary_server.at_hand(Path.cwd()):
         print("begun")

@@ -12,7 +12,7 @@ import pytest
 
 from components.errors import Stopped
 from flows.orchestration import cancellation
-from flows.orchestration.cancellation import Watch, undisturbed
+from flows.orchestration.cancellation import Watch, defer_sigterm
 
 
 class Terminated(Exception):
@@ -33,7 +33,7 @@ def test_a_signal_that_comes_meanwhile_is_delivered_after_it() -> None:
     done: list[str] = []
 
     def ending() -> None:
-        with undisturbed():
+        with defer_sigterm():
             signal.raise_signal(signal.SIGTERM)
             done.append("written down")
 
@@ -56,7 +56,7 @@ def test_without_it_the_signal_would_come_between() -> None:
 
 def test_the_handler_is_the_one_before_afterwards_also_where_something_fails() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ValueError, match="planted"), undisturbed():
+    with pytest.raises(ValueError, match="planted"), defer_sigterm():
         raise ValueError("planted")
 
     assert signal.getsignal(signal.SIGTERM) is before
@@ -66,7 +66,7 @@ def test_another_thread_has_no_signals_and_is_left_alone() -> None:
     done: list[str] = []
 
     def work() -> None:
-        with undisturbed():
+        with defer_sigterm():
             done.append("written down")
 
     thread = threading.Thread(target=work)

@@ -34,7 +34,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from prefect import flow
-from flows import slots
+from flows.orchestration import concurrency
 
 folder, name, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 
@@ -45,7 +45,7 @@ def say(what):
 @flow
 def train():
     say("waits")
-    with slots.training_slot():
+    with concurrency.training_slot():
         say("in")
         end = time.monotonic() + seconds
         while time.monotonic() < end and not (folder / f"leave-{name}").exists():

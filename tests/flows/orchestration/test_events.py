@@ -23,7 +23,7 @@ import pytest
 from flows.orchestration import events as announce
 from registry.protocol import Version
 from registry.release_log import Action, Release
-from registry.releases.lifecycle import Moved
+from registry.releases.lifecycle import ReleaseResult
 from tests.servers.listener import listening as serving
 
 ROOT = Path(__file__).parents[3]
@@ -119,11 +119,11 @@ def warned(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records if record.name == "preface.announce"]
 
 
-def moved(action: Action = "promote", previous: int | None = 1, changed: bool = True, **facts: str) -> Moved:
+def moved(action: Action = "promote", previous: int | None = 1, changed: bool = True, **facts: str) -> ReleaseResult:
     now = datetime(2026, 11, 23, 20, tzinfo=UTC)
     version = Version("mood", 2, "Production", {}, "run", "somewhere", now, ready=True, aliases=())
     said = {"who": "ada", "host": "spare", "when": now.isoformat(), "reason": "better", "git_commit": ""} | facts
-    return Moved(version, previous, Release(action, 2, 1, "", **said), changed=changed)
+    return ReleaseResult(version, previous, Release(action, 2, 1, "", **said), changed=changed)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def spoilt(old: str, new: str) -> Supersede:
 def test_the_newest_due_run_of_each_task_is_left_and_whatever_was_not_planned_or_is_not_due(
     tasks: dict[str, UUID],
 ) -> None:
-    Scene(tasks).check(late.supersede)
+    Scene(tasks).check(late.cancel_superseded_runs)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_by_itself_it_goes_by_the_clock(tasks: dict[str, UUID]) -> None:
     begun = datetime.now(UTC)
     plan(tasks["minutes"], begun - 10 * MINUTE, begun + HOUR)
 
-    count = late.supersede()
+    count = late.cancel_superseded_runs()
 
     runs = every_run(tasks["minutes"])
     assert {run.state_type for run in runs[:count]} == {StateType.CANCELLED}
@@ -187,13 +187,13 @@ def test_by_itself_it_goes_by_the_clock(tasks: dict[str, UUID]) -> None:
 def test_nothing_ends_where_nothing_is_late_and_where_there_is_no_task(on_server: str) -> None:
     now = datetime.now(UTC)
     deployments.sync(declared(), POOL)
-    assert late.supersede(now) == 0
+    assert late.cancel_superseded_runs(now) == 0
 
     deployments.sync(declared(film="1h"), POOL)
     with asking() as client:
         [film] = [each.id for each in deployments.ours(client)]
     plan(film, now - HOUR, now + 2 * HOUR)
-    assert late.supersede(now) == 0
+    assert late.cancel_superseded_runs(now) == 0
     assert {run.state_type for run in every_run(film)} == {StateType.SCHEDULED}
     deployments.sync(declared(), POOL)
 
@@ -214,13 +214,13 @@ def test_what_somebody_else_deployed_is_theirs(tasks: dict[str, UUID]) -> None:
     late_ones = every_run(theirs)
     assert len(late_ones) == 5
 
-    assert late.supersede(now) == 0
+    assert late.cancel_superseded_runs(now) == 0
     assert [run.state_type for run in every_run(theirs)] == [StateType.SCHEDULED] * 5
 
 
 @pytest.mark.slow
 def test_more_late_runs_than_prefect_tells_at_once_are_all_superseded_but_one(tasks: dict[str, UUID]) -> None:
-    Many(tasks["minutes"], PAGE).check(late.supersede)
+    Many(tasks["minutes"], PAGE).check(late.cancel_superseded_runs)
 
 
 def test_a_look_at_the_first_page_alone_would_be_noticed(tasks: dict[str, UUID]) -> None:

@@ -19,10 +19,11 @@ COMMAND = """
 import time
 from datetime import timedelta
 from pathlib import Path
-from flows import places
-root = places.enter()
-from flows import rescue, station
-rescue.SILENT, station.RESCUE_SECONDS = timedelta(seconds=50), 2.0
+from flows.process import local_project
+root = local_project.enter()
+from flows.local_stack import station
+from flows.orchestration import recovery
+recovery.SILENT, station.RESCUE_SECONDS = timedelta(seconds=50), 2.0
 
 
 def work():

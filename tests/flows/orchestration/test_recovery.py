@@ -24,7 +24,7 @@ from flows import fleet
 from flows.fleet import Ended
 from flows.orchestration import deployments, events, notifications
 from flows.orchestration.prefect_api import asking
-from flows.orchestration.recovery import AGAIN, ATTEMPTS, rescue
+from flows.orchestration.recovery import AGAIN, ATTEMPTS, recover_crashed_runs
 from tests.flows.orchestration.test_late import declared
 
 pytestmark = pytest.mark.flow
@@ -62,7 +62,7 @@ def read(run: UUID) -> FlowRun:
 
 def what(run: UUID, when: datetime | None = None) -> list[str]:
     """What is done about it at that time."""
-    return [each.what for each in rescue(when) if each.run == str(run)]
+    return [each.what for each in recover_crashed_runs(when) if each.run == str(run)]
 
 
 def test_a_crash_is_found_by_when_it_came_however_long_the_run_was_queued(tasks: dict[str, UUID]) -> None:
@@ -197,7 +197,7 @@ def test_an_inner_error_over_one_run_keeps_no_other_waiting_and_is_told(
     with monkeypatch.context() as patch:
         patch.setattr(SyncPrefectClient, "set_flow_run_state", failing)
         with pytest.raises(PrefaceError, match="answered 500"):
-            rescue(now() + 10 * MINUTE)
+            recover_crashed_runs(now() + 10 * MINUTE)
 
     assert AGAIN in read(other).tags
     assert "no sign of it" in what(dead, now() + 10 * MINUTE)[0]

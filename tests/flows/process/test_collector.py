@@ -7,8 +7,8 @@ import sys
 
 AT_THE_END = """
 import atexit, gc, threading
-from flows import collector
-collector.spare()
+from flows.process import collector
+collector.tune_gc()
 atexit.register(lambda: print("registered"))
 main = threading.main_thread()
 threading.Thread(target=lambda: (main.join(), print("thread"))).start()

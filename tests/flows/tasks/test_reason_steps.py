@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seen.append(found["accuracy"])
         return found
 
-    monkeypatch.setattr(components.report, "scores", counted)
+    monkeypatch.setattr(components.evaluation.report, "scores", counted)
     return seen
 
 

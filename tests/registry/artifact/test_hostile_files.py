@@ -32,9 +32,9 @@ SECONDS = 60.0  # the slowest takes 5 on an idle core
 CHILD = """
 import json, sys, time, resource
 from pathlib import Path
-from components import params
+from components.config import params
 from components.errors import PrefaceError
-from registry import artifact
+from registry.artifact import adapter_folder
 
 WATCHED = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pickle.find_class",
            "socket.connect", "ctypes.dlopen", "compile", "exec", "import")
@@ -50,7 +50,7 @@ def memory(which):
 
 def read(path):
     try:
-        (artifact.read if path.is_dir() else params.load)(path)
+        (adapter_folder.read if path.is_dir() else params.load)(path)
     except PrefaceError as error:
         return f"{type(error).__name__}: {str(error)[:2000]}"
     return "taken"

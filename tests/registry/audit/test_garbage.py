@@ -14,11 +14,11 @@ import pytest
 
 from components.errors import NotFound, PrefaceError, RegistryError
 from registry import queries
-from registry.audit.local_environment import Here
-from registry.audit.verify import walk
+from registry.audit.local_environment import LocalEnvironment
+from registry.audit.verify import verify_registry
 from registry.release_log import PREFIX, count
 from registry.releases import checks, drill_receipts, scored
-from registry.releases.projection import mend, now
+from registry.releases.projection import now, repair
 from registry.releases.state import PENDING, PROJECTED
 
 GARBAGE = {
@@ -43,18 +43,18 @@ MEMORY = pytest.mark.parametrize("store", ["memory"], indirect=True)
 @pytest.fixture
 def everything(store: Any, task: str, base_hash: str, tmp_path: Path) -> Callable[[], None]:
     """All that only reads or mends; errors of our own are an answer."""
-    here = Here(tmp_path, {"tiny": base_hash})
+    here = LocalEnvironment(tmp_path, {"tiny": base_hash})
 
     def ask() -> None:
-        for step in walk(lambda: store, [task], here):
+        for step in verify_registry(lambda: store, [task], here):
             assert not [b for b in step.breaks if b.link in ("task", "version")], "an exception that nobody foresaw"
         list(queries.statuses(store))
         queries.history(store, task)
         for version in store.versions(task):
             scored.latest(version)
-            drill_receipts.vouching(version)
+            drill_receipts.valid_receipt(version)
         with contextlib.suppress(PrefaceError):
-            mend(store, task)
+            repair(store, task)
 
     def bounded() -> None:
         tracemalloc.start()
@@ -124,7 +124,7 @@ def test_a_mark_from_the_future_or_of_no_process_is_over(store: Any, task: str, 
     for value in ("9999-01-01T00:00:00+00:00 me@elsewhere 1", "nonsense", f"{now()} me@{socket.gethostname()} -1"):
         store.tag_task(task, PENDING + "left", value)
 
-        mend(store, task)
+        repair(store, task)
 
         assert not [key for key in store.task_tags(task) if key.startswith(PENDING)]
 
@@ -136,7 +136,9 @@ def test_what_is_missing_is_told_in_one_line_however_much_it_is(
     released(2)
     store.tag_task(task, PROJECTED, "999999999 x")
 
-    said = [b.fault for step in walk(lambda: store, [task], Here(tmp_path, {})) for b in step.breaks]
+    said = [
+        b.fault for step in verify_registry(lambda: store, [task], LocalEnvironment(tmp_path, {})) for b in step.breaks
+    ]
 
     assert "releases 3 to 999999999 are not there: deleted, or made unreadable" in said
 

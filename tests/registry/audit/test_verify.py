@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from components.errors import NotFound, StoreUnavailable
-from registry.audit.local_environment import Here
-from registry.audit.verify import Walked, walk
+from registry.audit.local_environment import LocalEnvironment
+from registry.audit.verify import Walked, verify_registry
 from registry.protocol import Version
 from registry.release_log import PREFIX
 from registry.releases import lifecycle
@@ -24,8 +24,8 @@ Candidate = Callable[..., Version]
 @pytest.fixture
 def walked(store: Any, task: str, tmp_path: Path, base_hash: str) -> Callable[..., list[Walked]]:
     """All steps of a walk through the test's task."""
-    here = Here(tmp_path, {"tiny": base_hash})
-    return lambda *tasks: list(walk(lambda: store, tasks or [task], here))
+    here = LocalEnvironment(tmp_path, {"tiny": base_hash})
+    return lambda *tasks: list(verify_registry(lambda: store, tasks or [task], here))
 
 
 @pytest.fixture

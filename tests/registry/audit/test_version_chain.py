@@ -19,7 +19,7 @@ from components.provenance.fingerprint import recorded_fingerprint
 from registry.artifact import adapter_folder
 from registry.artifact.manifest import CodePin, DataPin
 from registry.audit import version_chain
-from registry.audit.local_environment import Here
+from registry.audit.local_environment import LocalEnvironment
 from registry.audit.version_chain import Link
 from registry.protocol import Version
 from registry.release_log import PREFIX
@@ -47,10 +47,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(checkout: Path, base_hash: str, monkeypatch: pytest.MonkeyPatch) -> Here:
+def here(checkout: Path, base_hash: str, monkeypatch: pytest.MonkeyPatch) -> LocalEnvironment:
     """That checkout, whose params.yaml declares the tests' base; no base is materialised."""
     monkeypatch.setenv("PREFACE_BASES", str(checkout / "bases"))
-    return Here(checkout, {"tiny": base_hash})
+    return LocalEnvironment(checkout, {"tiny": base_hash})
 
 
 @pytest.fixture
@@ -80,10 +80,10 @@ def whole(
 
 
 @pytest.fixture
-def links(store: Any, task: str, here: Here) -> Callable[..., dict[str, Link]]:
+def links(store: Any, task: str, here: LocalEnvironment) -> Callable[..., dict[str, Link]]:
     """The links of a version as they are now, by name."""
 
-    def look(number: int = 1, at: Here | None = None) -> dict[str, Link]:
+    def look(number: int = 1, at: LocalEnvironment | None = None) -> dict[str, Link]:
         state = read(store, task)
         return {link.name: link for link in version_chain.links(store, store.version(task, number), state, at or here)}
 
@@ -309,7 +309,7 @@ class TestRun:
 @MEMORY
 class TestThisMachine:
     def test_only_production_needs_its_base_here(self, whole: Any, promote: Any, links: Any, checkout: Path) -> None:
-        elsewhere = Here(checkout, {"tiny": OTHER})
+        elsewhere = LocalEnvironment(checkout, {"tiny": OTHER})
         whole()
         assert broken(links(at=elsewhere)) == []
         assert "not declared; not materialised here" in links(at=elsewhere)["base"].value
@@ -332,7 +332,7 @@ class TestThisMachine:
         subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{checkout}", tmp_path / "shallow"], check=True)
 
         for root in (tmp_path, tmp_path / "shallow"):
-            found = links(at=Here(root, {"tiny": base_hash}))
+            found = links(at=LocalEnvironment(root, {"tiny": base_hash}))
             assert broken(found) == []
             assert "no whole checkout" in found["git commit"].value
 
@@ -449,7 +449,7 @@ def test_a_materialised_base_is_named(
     (tmp_path / "bases" / "mine").symlink_to(tiny_base_folder("llama"))
     monkeypatch.setenv("PREFACE_BASES", str(tmp_path / "bases"))
 
-    found = Here(checkout, {}).base_folder(hash_base(tiny_base_folder("llama")).value, "tiny")
+    found = LocalEnvironment(checkout, {}).base_folder(hash_base(tiny_base_folder("llama")).value, "tiny")
 
     assert found == tmp_path / "bases" / "mine"
 

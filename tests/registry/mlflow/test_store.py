@@ -257,8 +257,8 @@ def test_promotion_and_rollback_are_light(mlflow_store: Any, task: str, candidat
     candidate(mlflow_store)
     code = """
 import sys, time
-from registry import lifecycle
 from registry.mlflow.store import Store
+from registry.releases import lifecycle
 
 uri, task, base_hash = sys.argv[1:]
 store, spent = Store(uri), [0.0]

@@ -190,7 +190,7 @@ class TestDown:
         assert time.monotonic() - began < 5
 
     def test_a_server_that_takes_the_connection_and_stays_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(address, "PATIENCE", 2)  # libpq takes no less
+        monkeypatch.setattr(address, "CONNECT_SECONDS", 2)  # libpq takes no less
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()

@@ -10,8 +10,8 @@ import pytest
 
 from components.errors import ArtifactError, NothingToRollBackTo, PromotionRefused
 from registry import queries
-from registry.audit.local_environment import Here
-from registry.audit.verify import walk
+from registry.audit.local_environment import LocalEnvironment
+from registry.audit.verify import verify_registry
 from registry.protocol import Version
 from registry.releases import lifecycle
 
@@ -95,7 +95,7 @@ def test_a_task_whose_model_was_deleted_whole_is_still_told(
     client.delete_registered_model(task)
 
     (at_a_glance,) = [each for each in queries.statuses(store) if each.task == task]
-    walked = list(walk(lambda: store, [task], Here(Path(), {})))
+    walked = list(verify_registry(lambda: store, [task], LocalEnvironment(Path(), {})))
 
     assert task in store.tasks()
     assert at_a_glance == queries.status(store, task)

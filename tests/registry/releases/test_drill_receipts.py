@@ -46,7 +46,7 @@ class TestVouching:
     def test_a_fresh_one_vouches_and_says_whose_it_is(self, store: Any, candidate: Any, drilled: Any) -> None:
         version = drilled(candidate(store))
 
-        drill, unfit = drill_receipts.vouching(version)
+        drill, unfit = drill_receipts.valid_receipt(version)
 
         assert drill.startswith("the drill of ")
         assert drill.endswith(" by ada@spare")
@@ -58,7 +58,7 @@ class TestVouching:
     def test_a_later_one_takes_its_place(self, store: Any, candidate: Any, drilled: Any) -> None:
         version = drilled(drilled(candidate(store)), who="bob")
 
-        assert drill_receipts.vouching(version)[0].endswith("by bob@spare")
+        assert drill_receipts.valid_receipt(version)[0].endswith("by bob@spare")
 
     @pytest.mark.parametrize(
         ("changes", "why"),
@@ -75,7 +75,7 @@ class TestVouching:
     def test_any_other_does_not_and_says_why(
         self, store: Any, candidate: Any, drilled: Any, changes: dict[str, Any], why: str
     ) -> None:
-        drill, unfit = drill_receipts.vouching(drilled(candidate(store), **changes))
+        drill, unfit = drill_receipts.valid_receipt(drilled(candidate(store), **changes))
 
         assert drill == ""
         assert why in unfit
@@ -84,7 +84,7 @@ class TestVouching:
     def test_until_the_last_minute_and_with_a_clock_that_is_a_little_ahead(
         self, store: Any, candidate: Any, drilled: Any, ago: timedelta
     ) -> None:
-        assert drill_receipts.vouching(drilled(candidate(store), ago=ago))[0]
+        assert drill_receipts.valid_receipt(drilled(candidate(store), ago=ago))[0]
 
     @pytest.mark.parametrize("tag", ["", "?", "[]", "{}", '{"when": 1}', "null", "[" * 3000])
     def test_one_that_cannot_be_read_vouches_for_nothing(self, store: Any, task: str, candidate: Any, tag: str) -> None:
@@ -92,7 +92,7 @@ class TestVouching:
         store.tag_version(task, 1, "preface.drill", tag)
 
         assert drill_receipts.find(store.version(task, 1)) is None
-        assert "`preface drill` leaves receipts" in drill_receipts.vouching(store.version(task, 1))[1]
+        assert "`preface drill` leaves receipts" in drill_receipts.valid_receipt(store.version(task, 1))[1]
 
 
 @BOTH

@@ -23,7 +23,7 @@ Candidate = Callable[..., Version]
 
 
 @pytest.fixture
-def adopt(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.Moved]:
+def adopt(store: Any, task: str, base_hash: str) -> Callable[..., lifecycle.ReleaseResult]:
     return lambda **options: lifecycle.adopt(store, task, reason="it was right", base_hash=base_hash, **options)
 
 

@@ -19,7 +19,7 @@ from components.data.prepare import Example, Examples
 from components.errors import Diverged, TrainingError
 from components.training.adapter_training import train_adapter
 from components.training.distributed import launch
-from components.training.distributed.process_group import Crew
+from components.training.distributed.process_group import ProcessGroup
 
 MARK, RUN = "PREFACE_TEST_CREW", str(os.getpid())  # in the environment of what this test started
 LOOP = {"steps": 8, "batch_size": 3, "accumulate": 2, "evaluate_every": 4, "learning_rate": 0.05}
@@ -55,7 +55,7 @@ def examples() -> Examples:
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_each_item_is_one_process_s(size: int, count: int) -> None:
-    shares = [Crew(rank, size).share(range(count)) for rank in range(size)]
+    shares = [ProcessGroup(rank, size).share(range(count)) for rank in range(size)]
     assert sorted(item for share in shares for item in share) == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

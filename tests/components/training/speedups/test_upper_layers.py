@@ -22,10 +22,10 @@ from components.training.loop import Trained, train
 from components.training.losses import row_losses
 from components.training.speedups import attention, upper_layers
 from components.training.speedups.upper_layers import UpperLayers
-from components.training.training_data import Lessons
+from components.training.training_data import TrainingData
 
 ROWS = [TrainingRow((10 + n % 2, 30 + n, *range(40, 40 + n % 5)), (20 + n % 2, 22)) for n in range(16)]
-LESSONS = Lessons(ROWS, ROWS)
+LESSONS = TrainingData(ROWS, ROWS)
 SETTINGS = TrainingParams(steps=24, batch_size=4, learning_rate=0.3, evaluate_every=6, patience=9)
 
 
@@ -114,7 +114,7 @@ def test_an_interrupted_run_comes_to_the_same_bits(base: Base, tmp_path: Path, m
     read_plainly = base.shape.layers * base.shape.heads * 2 * 4 * (4 + 4) * attention.BYTES_A_SCORE
     monkeypatch.setattr(attention, "KEPT_BYTES", read_plainly)  # two rows of four tokens behind a prefix of four
     rows = [TrainingRow((30 + n, *range(40, 41 + n % 6)), (20 + n % 2, 22)) for n in range(48)]
-    lessons = Lessons(rows, [TrainingRow((11, 90 + n), (20 + n % 2, 22)) for n in range(4)])
+    lessons = TrainingData(rows, [TrainingRow((11, 90 + n), (20 + n % 2, 22)) for n in range(4)])
     settings = SETTINGS.model_copy(update={"steps": 36, "batch_size": 2})
     file = tmp_path / "checkpoint.safetensors"
 
@@ -140,7 +140,7 @@ def test_the_lower_layers_run_once_a_row(base: Base) -> None:
     hook = first.register_forward_pre_hook(lambda _, given: reads.append(given[0].shape[0]))
     method = build(base, task(layers=1), "prefix")
     reads.clear()
-    train(base, method, Lessons(ROWS, ROWS[:4]), SETTINGS)
+    train(base, method, TrainingData(ROWS, ROWS[:4]), SETTINGS)
     hook.remove()
 
     tried = 2 * 4  # four rows, whole and from the middle, before anything is kept
