@@ -17,12 +17,12 @@ from registry.audit.local_environment import LocalEnvironment
 
 LARGEST = 2**31 - 1  # of what MLflow's databases can number
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Output JSON.")
 override_option = click.option(
-    "--override", is_flag=True, help="Against what speaks against it; the history keeps what that was."
+    "--override", is_flag=True, help="Proceed despite failed checks; recorded in the history."
 )
 
-pool_option = click.option("--pool", default="preface", show_default=True, help="Prefect's work pool.")
+pool_option = click.option("--pool", default="preface", show_default=True, help="Prefect work pool to use.")
 
 
 def _said(_context: click.Context, _option: click.Parameter, reason: str) -> str:
@@ -32,7 +32,7 @@ def _said(_context: click.Context, _option: click.Parameter, reason: str) -> str
     return redact(reason)
 
 
-reason_option = click.option("--reason", required=True, callback=_said, help="Why; the history keeps it.")
+reason_option = click.option("--reason", required=True, callback=_said, help="Why; recorded in the history.")
 
 
 class Number(click.ParamType[int]):

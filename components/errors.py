@@ -130,5 +130,5 @@ def line_of(error: BaseException) -> str:
 
 def sanitized(text: str) -> str:
     """A text from outside as part of a message: on one line, printable, and cut where it is long."""
-    shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[:_TOLD])
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:_TOLD])
     return shown if len(text) <= _TOLD else f"{shown} ..."

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-# The signs that mean something within a line; an underscore inside a word does not.
+# The characters that mean something within a line; an underscore inside a word does not.
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # Entities, since not every reader of Markdown takes a backslash before these. A ">" closes only what a "<" opened.
 _HTML = {"&": "&amp;", "<": "&lt;"}
 _FIRST = re.compile(r"^(\d*)([#>+=.)-])")  # of a heading, a quote, a list
-# Signs that a page's reader does not see, or that turn its text around.
+# Characters that a page's reader does not see, or that turn its text around.
 _UNSEEN = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
@@ -54,7 +54,7 @@ def cells(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
 
 
 def _cell(value: object) -> object:
-    # Here the text is a page of its own, whose first signs may make a heading or a list.
+    # Here the text is a page of its own, whose first characters may make a heading or a list.
     return _FIRST.sub(r"\1\\\2", escaped(value)) if isinstance(value, str) else value
 
 

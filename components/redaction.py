@@ -10,7 +10,7 @@ import os
 import re
 
 MASK = "***"
-# An address runs to the next sign that cannot stand in one. A password may hold "@", "/" and ":" all the same.
+# An address runs to the next character that cannot stand in one. A password may hold "@", "/" and ":" all the same.
 _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s'\"<>`|]+)")
 # A user and a password typed as they are, blanks and quotes included; a port and no more is not one.
 _ODD_PASSWORD = re.compile(
@@ -37,7 +37,7 @@ _FIELD = re.compile(
 _SIGNED = re.compile(r"(?i)([?&](?:sig|key|code|auth|(?:aws|oss)accesskeyid|googleaccessid|policy)=)[^\s&'\"<>)]+")
 _BEARER = re.compile(r"(?i)\b(authorization\s*:\s*)?(bearer|basic)\s+([A-Za-z0-9._~+/=-]{8,})")
 _SECRET_VARIABLE = re.compile(r"(?i)(^|_)(password|passwd|secret|token|api_key|auth_string|access_key|access_key_id)$")
-_SHORTEST = 8  # signs: a shorter value of a variable would mask ordinary words
+_SHORTEST = 8  # characters: a shorter value of a variable would mask ordinary words
 
 
 def redact(text: str) -> str:
@@ -102,7 +102,7 @@ def _masked(pair: str) -> str:
 
 
 def _user_ends(scheme: str, rest: str) -> int:
-    """How many signs of what follows ``scheme://`` are user and password, their "@" included."""
+    """How many characters of what follows ``scheme://`` are user and password, their "@" included."""
     if scheme in _AT_IS_NO_PASSWORD or scheme.startswith(_PATHS):
         host = rest.partition("/")[0]
         return host.rfind("@") + 1 if ":" in host.rpartition("@")[0] and scheme in ("hf", "pypi") else 0

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
-@click.option("--all", "everything", is_flag=True, help="Every task of the registry.")
+@click.option("--all", "everything", is_flag=True, help="All tasks of the registry.")
 @as_json_option
 def verify(tasks: tuple[str, ...], everything: bool, as_json: bool) -> None:
-    """Walk every version's chain and every log, and list each break.
+    """Verify all versions and release logs, and list every error.
 
     From the bytes over run, rows, base and git commit to the releases. It changes nothing, mends nothing, and exits
     with 1 if anything is broken.
@@ -48,24 +48,24 @@ def verify(tasks: tuple[str, ...], everything: bool, as_json: bool) -> None:
             seen.add(walked.task)
             if walked.version is not None:
                 versions += 1
-                bar.set_postfix_str(f"{walked.task}, {len(breaks)} breaks", refresh=False)
+                bar.set_postfix_str(f"{walked.task}, {len(breaks)} errors", refresh=False)
                 bar.update()
     counted = {"versions": versions, "tasks": len(seen & {*chosen})}
     if as_json:
         render.show_one({**counted, "breaks": breaks}, as_json=True)
     else:
-        render.show(breaks, empty="every chain holds")
-        say(f"{versions} versions of {counted['tasks']} tasks walked, {len(breaks)} breaks")
+        render.show(breaks, empty="no integrity errors")
+        say(f"{versions} versions of {counted['tasks']} tasks verified, {len(breaks)} errors")
     if breaks:
         click.get_current_context().exit(1)
 
 
 @click.command()
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
-@click.option("--rows", type=Number(), default=16, show_default=True, help="How many test rows to answer.")
+@click.option("--rows", type=Number(), default=16, show_default=True, help="Number of test rows to answer.")
 @as_json_option
 def drill(tasks: tuple[str, ...], rows: int, as_json: bool) -> None:
-    """Try the versions that a rollback of the tasks (all) would land on.
+    """Load and query what a rollback would restore.
 
     Each is fetched, verified, loaded and asked a few test rows. It leaves a receipt: with that a rollback can be made,
     for two days, while the artifact store is down.
@@ -101,7 +101,7 @@ def drill(tasks: tuple[str, ...], rows: int, as_json: bool) -> None:
 @click.argument("address", metavar="TASK@VERSION")
 @as_json_option
 def reproduce(address: str, as_json: bool) -> Reproduction:
-    """Train a version again from what the registry says of it, and compare.
+    """Train a version again from its records, and compare.
 
     Its rows come back by their hash, from DVC. It exits with 1 if another adapter comes out although processor,
     threads and libraries are the same, or where they are not, if it scores otherwise than chance explains.

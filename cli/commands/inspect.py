@@ -18,7 +18,7 @@ from flows.process.terminal import say
 @click.argument("task", required=False)
 @as_json_option
 def status(task: str | None, as_json: bool) -> None:
-    """What is in Production and in Staging, by the log and by MLflow.
+    """Show what is in Production and in Staging.
 
     \b
     Example:
@@ -53,7 +53,7 @@ def status(task: str | None, as_json: bool) -> None:
 @click.argument("task")
 @as_json_option
 def history(task: str, as_json: bool) -> None:
-    """Every move of Production: when, who, why, upon which evidence.
+    """Show every change of Production: when, who and why.
 
     \b
     Example:
@@ -77,7 +77,7 @@ def history(task: str, as_json: bool) -> None:
 @click.argument("address", metavar="TASK@VERSION")
 @as_json_option
 def show(address: str, as_json: bool) -> None:
-    """All that is recorded of a version, and whether every link of its chain holds.
+    """Show all that is recorded about a version, and its integrity.
 
     TASK@7, TASK@staging or TASK@production.
 
@@ -110,7 +110,7 @@ def show(address: str, as_json: bool) -> None:
 @click.option("--stage", type=click.Choice(["production", "staging"]), default="production", show_default=True)
 @as_json_option
 def predict(task: str, texts: tuple[str, ...], stage: str, as_json: bool) -> list[str]:
-    """Answer texts with whatever is in Production.
+    """Answer texts with the version in Production.
 
     \b
     Example:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("task")
-@click.option("--version", "number", type=Number(), help="Another than the one in Staging.")
+@click.option("--version", "number", type=Number(), help="Version to promote; default: the one in Staging.")
 @reason_option
 @override_option
 def promote(task: str, number: int | None, reason: str, override: bool) -> ReleaseResult:
-    """Put a version that passed its gate into Production.
+    """Move a version that passed its gate to Production.
 
     \b
     Example:
@@ -42,12 +42,12 @@ def promote(task: str, number: int | None, reason: str, override: bool) -> Relea
 
 @click.command()
 @click.argument("task", required=False)
-@click.option("--to", type=Number(), help="Another than the last good version.")
+@click.option("--to", type=Number(), help="Version to restore; default: the last good one.")
 @reason_option
 @override_option
-@click.option("--all", "everything", is_flag=True, help="Every task that changed since --since.")
-@click.option("--since", type=Moment(), help="22:00, 8h or 2026-11-23T22:00.")
-@click.option("--yes", is_flag=True, help="Do not ask after the preview.")
+@click.option("--all", "everything", is_flag=True, help="All tasks whose Production changed since --since.")
+@click.option("--since", type=Moment(), help="A time or a duration: 22:00, 8h or 2026-11-23T22:00.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def rollback(
     task: str | None,
     to: int | None,
@@ -57,7 +57,7 @@ def rollback(
     since: datetime | None,
     yes: bool,
 ) -> ReleaseResult | None:
-    """Put back the version that was last good in Production.
+    """Restore the last good version to Production.
 
     After a bad night, all tasks at once: a preview first, then each task by itself.
 
@@ -113,13 +113,13 @@ def _night(root: Path, since: datetime, reason: str, yes: bool) -> None:
 
 @click.command()
 @click.argument("task")
-@click.option("--adopt", is_flag=True, help="Write what was moved by hand into the log.")
-@click.option("--restore", is_flag=True, help="Bring MLflow's stage and aliases back to the log.")
-@click.option("--reason", default="", help="Why it is adopted; the history keeps it.")
+@click.option("--adopt", is_flag=True, help="Record the change made by hand in the release log.")
+@click.option("--restore", is_flag=True, help="Reset MLflow's stages and aliases to the release log.")
+@click.option("--reason", default="", help="Why it is adopted; recorded in the history.")
 @override_option
 @as_json_option
 def reconcile(task: str, adopt: bool, restore: bool, reason: str, override: bool, as_json: bool) -> None:
-    """Settle what was moved by hand in MLflow.
+    """Resolve a change that was made by hand in MLflow.
 
     Without an option it mends what an interrupted command left, and says whether anything else disagrees.
 

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--list", "only_list", is_flag=True, help="Show next run, last result and Production of each task.")
+@click.option(
+    "--list", "only_list", is_flag=True, help="Show each task's next run, last result and Production version."
+)
 @pool_option
-@click.option("--at-once", type=Number(1, 1000), default=1, show_default=True, help="Runs at the same time.")
-@click.option("--port", type=Number(1, 65535), default=4200, show_default=True, help="Of Prefect's server.")
-@click.option("--pages", is_flag=True, help="MLflow's page too.")
+@click.option(
+    "--at-once", type=Number(1, 1000), default=1, show_default=True, help="Maximum number of concurrent runs."
+)
+@click.option("--port", type=Number(1, 65535), default=4200, show_default=True, help="Port of the Prefect server.")
+@click.option("--pages", is_flag=True, help="Also serve the MLflow page.")
 @as_json_option
 def schedule(only_list: bool, pool: str, at_once: int, port: int, pages: bool, as_json: bool) -> None:
-    """Keep the schedules of params.yaml running until Ctrl-C.
+    """Run the schedules of params.yaml until Ctrl-C.
 
     With PREFECT_API_URL set that server is used; otherwise Prefect's own is started here.
 
@@ -52,7 +56,7 @@ def schedule(only_list: bool, pool: str, at_once: int, port: int, pages: bool, a
 @pool_option
 @as_json_option
 def deploy(pool: str, as_json: bool) -> None:
-    """Register every task's deployment at the Prefect server.
+    """Create or update every task's deployment on the Prefect server.
 
     prefect.yaml is written anew too, for `prefect deploy --all`.
 
@@ -74,14 +78,20 @@ def deploy(pool: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--to", "base", help="A base of params.yaml.")
-@click.option("--undo", is_flag=True, help="Take tasks back to the version before, on the base that it needs.")
-@click.option("--tasks", "pattern", default="*", show_default=True, help="Only those whose name fits.")
-@click.option("--reason", default="", help="With --undo: why; the history keeps it.")
+@click.option("--to", "base", help="Target base, as named in params.yaml.")
+@click.option("--undo", is_flag=True, help="Return tasks to their previous version and its base.")
+@click.option("--tasks", "pattern", default="*", show_default=True, help="Only tasks whose name matches this pattern.")
+@click.option("--reason", default="", help="With --undo: why; recorded in the history.")
 @pool_option
-@click.option("--at-once", type=Number(1, 1000), default=1, show_default=True, help="Runs, where none is set up yet.")
+@click.option(
+    "--at-once",
+    type=Number(1, 1000),
+    default=1,
+    show_default=True,
+    help="Maximum number of concurrent runs, if no work pool exists yet.",
+)
 def rebase(base: str | None, undo: bool, pattern: str, reason: str, pool: str, at_once: int) -> None:
-    """Bring every task to another base model, one by one.
+    """Move every task to another base model, one by one.
 
     Each is trained on the new base, judged against its champion on the old one, and promoted if it passes; its line in
     params.yaml follows. Stop it and type it again: it goes on where it was.
@@ -124,7 +134,7 @@ def rebase(base: str | None, undo: bool, pattern: str, reason: str, pool: str, a
 @click.argument("block", metavar="TYPE/NAME")
 @as_json_option
 def notify(block: str, as_json: bool) -> None:
-    """Have a Prefect notification block told of what a person should know.
+    """Send important events to a Prefect notification block.
 
     A refused gate, a run that failed or was given up, a promotion, a rollback. Make the block first, by Prefect's own
     means.

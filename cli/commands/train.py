@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 @as_json_option
 def prepare(tasks: tuple[str, ...], as_json: bool) -> None:
-    """Bring base and data of the tasks (all) up to date.
+    """Fetch and prepare the bases and data of tasks (default: all).
 
     \b
     Example:
@@ -49,13 +49,21 @@ def prepare(tasks: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 @click.argument("task", required=False)
-@click.option("--method", type=click.Choice(["prompt", "prefix"]), help="Another than the one in params.yaml.")
-@click.option("--force", is_flag=True, help="Train although nothing changed.")
-@click.option("--sweep", is_flag=True, help="Look for better settings first, among those of params.yaml's sweep.")
-@click.option("--all", "everything", is_flag=True, help="Every task, on whatever workers the pool has.")
-@click.option("--tasks", "pattern", help="With --all: only those whose name fits, as in 'shop-*'.")
+@click.option(
+    "--method", type=click.Choice(["prompt", "prefix"]), help="Method to train; default: the one in params.yaml."
+)
+@click.option("--force", is_flag=True, help="Train even if nothing changed.")
+@click.option("--sweep", is_flag=True, help="First search for better settings, as params.yaml's sweep says.")
+@click.option("--all", "everything", is_flag=True, help="All tasks, on the workers of the pool.")
+@click.option("--tasks", "pattern", help="With --all: only tasks whose name matches, as in 'shop-*'.")
 @pool_option
-@click.option("--at-once", type=Number(1, 1000), default=1, show_default=True, help="Runs, where none is set up yet.")
+@click.option(
+    "--at-once",
+    type=Number(1, 1000),
+    default=1,
+    show_default=True,
+    help="Maximum number of concurrent runs, if no work pool exists yet.",
+)
 def retrain(
     task: str | None,
     method: MethodName | None,
@@ -66,7 +74,7 @@ def retrain(
     pool: str,
     at_once: int,
 ) -> Outcome | None:
-    """Train, gate and register, if anything changed.
+    """Train, gate and register a new version if anything changed.
 
     \b
     Example:
@@ -113,7 +121,7 @@ def _run_fleet(root: Path, tasks: list[str], force: bool, pool: str) -> list[End
 @click.command()
 @click.argument("address", metavar="TASK@VERSION")
 def evaluate(address: str) -> Outcome:
-    """Judge a registered version again, as things are today.
+    """Evaluate a registered version again, as things are today.
 
     TASK@7, TASK@staging or TASK@production: its own bytes and wording, today's rows, rules and champion.
 
@@ -129,10 +137,10 @@ def evaluate(address: str) -> Outcome:
 
 @click.command()
 @click.argument("task")
-@click.option("--arm", "arms", multiple=True, help="Only this one; may be given again. All of them by default.")
+@click.option("--arm", "arms", multiple=True, help="Run only this arm; may be repeated. Default: all.")
 @as_json_option
 def compare(task: str, arms: tuple[str, ...], as_json: bool) -> None:
-    """Set every way to adapt the base beside the others.
+    """Compare all ways to adapt the base on one task.
 
     Baselines, prompt, prefix, LoRA, IA3, bottleneck adapters and full fine-tuning on the same rows and budget: what
     each trains, stores, costs and reaches. Nothing is registered.
@@ -153,11 +161,11 @@ def compare(task: str, arms: tuple[str, ...], as_json: bool) -> None:
 
 @click.command(name="import")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--task", required=True, help="Whose rows, wording and gate it is judged by.")
-@click.option("--declare-base", is_flag=True, help="Answer for its base where nothing proves it; the history says who.")
-@click.option("--force", is_flag=True, help="Import it although the same was imported.")
+@click.option("--task", required=True, help="Task whose data, template and gate are used to evaluate it.")
+@click.option("--declare-base", is_flag=True, help="Confirm its base where no hash proves it; recorded in the history.")
+@click.option("--force", is_flag=True, help="Import it even if the same adapter was imported before.")
 def import_(folder: Path, task: str, declare_base: bool, force: bool) -> Outcome:
-    """Take in a PEFT prompt or prefix adapter, by evaluation and gate.
+    """Import a PEFT adapter: evaluate, gate and register it.
 
     \b
     Example:
@@ -198,7 +206,7 @@ def _tell(outcome: Outcome) -> Outcome:
 @click.command()
 @as_json_option
 def doctor(as_json: bool) -> None:
-    """Check the installation and say what to mend.
+    """Check the installation and say what to repair.
 
     \b
     Example:
@@ -216,7 +224,7 @@ def doctor(as_json: bool) -> None:
 @click.command()
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 def demo(tasks: tuple[str, ...]) -> None:
-    """The whole life of an adapter, step by step.
+    """Run the whole life of an adapter, step by step.
 
     \b
     Example:

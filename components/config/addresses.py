@@ -33,9 +33,9 @@ def fault_of(source: str) -> str:
     """What is wrong with an address as it is written, and what to do; empty if nothing is. No secret stands in it."""
     if not source.strip():
         return "the address is empty; name a file, a folder or an address"
-    odd = next((sign for sign in source if unicodedata.category(sign) in ("Cc", "Cs")), "")
+    odd = next((char for char in source if unicodedata.category(char) in ("Cc", "Cs")), "")
     if odd:
-        return f"the address holds the sign {odd!a}, which no address may hold; take it out"
+        return f"the address holds the character {odd!a}, which no address may hold; take it out"
     scheme = scheme_of(source)
     if not scheme:
         return ""
@@ -70,8 +70,8 @@ def _fault_on_the_web(source: str) -> str:
         return f"{source} is no address: {what}; correct it"
     if not host:
         return f"{source} names no host; write https://HOST/PATH"
-    if any(sign.isspace() for sign in parts.netloc):
+    if any(char.isspace() for char in parts.netloc):
         return f"{source} has a space in its host; correct the address"
     if coded := _CODED_CONTROL.search(parts.path):
-        return f"{source} holds {coded[0]}, a sign that no file name may hold; correct the address"
+        return f"{source} holds {coded[0]}, a character that no file name may hold; correct the address"
     return ""

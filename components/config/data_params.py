@@ -43,8 +43,8 @@ def _check_pin(source: str, sha256: str | None) -> None:
 def f1_metrics(labels: Iterable[str]) -> dict[str, str]:
     """The metric of each label, one name for each, in the form that MLflow takes.
 
-    A label of ordinary signs stands in it as it is, others become `_`. Where that is no name for MLflow (`/r/python/`
-    is no normal path), is too long, or two labels would share it, the digest of the label stands behind it.
+    Letters, digits and the like stand in it as they are, others become `_`. Where that is no name for MLflow
+    (`/r/python/` is no normal path), is too long, or two labels would share it, the digest of the label stands behind it.
     """
     plain = {label: "f1_" + re.sub(r"[^\w.\- :/]", "_", label) for label in labels}
     shared = Counter(plain.values())
@@ -63,7 +63,7 @@ def _label_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"the label {value!r} is not text; put it in quotes (YAML reads yes, no, null as others)")
     if not value.strip():
-        raise ValueError(f"the label or word {value!r} is empty; write one, in quotes where it has signs")
+        raise ValueError(f"the label or word {value!r} is empty; write one, in quotes where it has characters")
     return value
 
 
@@ -176,7 +176,7 @@ class DataParams(Record):
     @field_validator("delimiter")
     @classmethod
     def _one_sign(cls, value: str | None) -> str | None:
-        """``tab`` and a tab as YAML leaves it without double quotes are the sign that they mean."""
+        """``tab`` and a tab as YAML leaves it without double quotes are the character that they mean."""
         if value in ("tab", "\\t"):
             return "\t"
         if value is not None and (len(value) != 1 or value in '"\\\r\n'):

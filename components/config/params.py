@@ -118,7 +118,7 @@ class TaskParams(Record):
         """A rule on what is never measured would refuse every candidate, and say so only after the training."""
         named = {f"f1_{label}": name for label, name in f1_metrics(self.data.labels or ()).items()}
         gate = [rule.model_copy(update={"metric": named.get(rule.metric, rule.metric)}) for rule in self.gate]
-        object.__setattr__(self, "gate", gate)  # `f1_<label>` means the label's metric, whatever its signs became
+        object.__setattr__(self, "gate", gate)  # `f1_<label>` means the label's metric, whatever its characters became
         metrics, baselines = frozenset(self.metrics), self.measured_baselines
         for name in self.retrain.unmeasured(self.metrics):
             raise ValueError(f"retrain.floor names {name!r}; this task is measured by {', '.join(self.metrics)}")

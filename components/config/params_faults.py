@@ -168,7 +168,7 @@ def yaml_word(text: str) -> str:
     if re.fullmatch(r"[^\W\d_](?:[\w ./-]*\w)?", text) and text.lower() not in _NO_TEXT:
         return text
     quoted = json.dumps(_HALF_CHARACTER.sub("?", text), ensure_ascii=False)
-    return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in quoted)
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)
 
 
 def nearest(word: str, known: Iterable[object]) -> str:

@@ -180,7 +180,7 @@ class Template:
         room = self.text.rstrip()
         others = (replace(self, text=text) for text in (room, f"{room}\nAnswer:", f"{room} =", f"{room} Answer:"))
         better = next((json.dumps(one.text) for one in others if one._joined(tokenizer) is None), None)
-        remedy = f"end it with a visible sign, template: {better}" if better else "choose another base"
+        remedy = f"end it with a visible character, template: {better}" if better else "choose another base"
         raise DataError(
             f"the base's tokenizer joins the end of the template {self.ending[1:]!r} with the answer {joined!r} to one"
             f" token, so no tokens of the answer follow those of the prompt; {remedy}"

@@ -79,8 +79,8 @@ def data_files(folder: Path, data: DataParams) -> DataFiles:
 def partition_of(name: Path) -> Mapping[str, str | None]:
     """Columns whose value is a folder's name, as Spark and Hive write them: `label=good/part-0.parquet`.
 
-    A value is text, its signs that a path may not hold are written as % and two digits; the name of a missing value is
-    None.
+    A value is text; characters that a path may not hold are written as % and two digits. The name of a missing value
+    is None.
     """
     pairs = [part.split("=", 1) for part in name.parts[:-1] if "=" in part]
     return {composed(unquote(key)): None if value == _NO_VALUE else unquote(value) for key, value in pairs if key}

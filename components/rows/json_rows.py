@@ -1,6 +1,6 @@
 """Rows of JSON: an object a line, a list of objects, an object that holds one, or objects one after another.
 
-Lines end at \\n alone: JSON allows every other sign inside of a text. Knows nothing of what the fields mean.
+Lines end at \\n alone: JSON allows every other character inside of a text. Knows nothing of what the fields mean.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def json_rows(text: TextIO, name: str, data: DataParams) -> Iterator[Row]:
 
 def _is_document(text: TextIO) -> bool:
     """Whether the file is one list, one object or objects over many lines, and not an object a line."""
-    sign = JsonStream(text).peek()
+    char = JsonStream(text).peek()
     text.seek(0)
-    if sign in ("", "["):
-        return sign == "["
+    if char in ("", "["):
+        return char == "["
     line = next(line for line in text if line.strip(BLANK))
     ends_there = not any(other.strip(BLANK) for other in text)
     text.seek(0)

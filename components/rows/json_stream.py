@@ -89,7 +89,7 @@ class JsonStream:
         return self._lines + self._held.count("\n", 0, self._at) + 1
 
     def peek(self) -> str:
-        """The next sign that is not blank; empty at the end."""
+        """The next character that is not blank; empty at the end."""
         while True:
             self._at = _end_of_space(self._held, self._at)
             if self._at < len(self._held):
@@ -125,10 +125,10 @@ class JsonStream:
             ValueError, RecursionError: as in ``take``; or a list is not closed, or no comma parts its values.
         """
         first = True
-        while sign := self.peek():
-            if sign == "[":
+        while char := self.peek():
+            if char == "[":
                 yield from ((value, False) for value in self._list())
-            elif sign == "," and not first:
+            elif char == "," and not first:
                 raise ValueError("a comma stands between the objects, and no [ ] around them")
             else:
                 self.began = self.line() if first else 0
@@ -143,11 +143,11 @@ class JsonStream:
             return
         while True:
             yield self.take()
-            sign = self.peek()
-            if sign not in ("]", ","):
-                raise ValueError("a comma or ] is missing" if sign else "the list is never closed: the file is cut off")
+            char = self.peek()
+            if char not in ("]", ","):
+                raise ValueError("a comma or ] is missing" if char else "the list is never closed: the file is cut off")
             self._at += 1
-            if sign == "]":
+            if char == "]":
                 return
             if self.peek() == "]":
                 raise ValueError("a comma stands before the ] that ends the list")

@@ -38,7 +38,7 @@ def require_columns(name: str, present: Sequence[str], data: DataParams, wanted:
                 "data.text, data.target or data.columns" if data.format in ("csv", "tsv") else "data.text, data.target"
             )
             near = near_label(column, present) if column not in present else ""
-            if any("\ud800" <= sign <= "\udfff" for each in present for sign in each):
+            if any("\ud800" <= char <= "\udfff" for each in present for char in each):
                 near += f"; there are bytes that are not {data.encoding}: {ENCODE}"
             raise DataError(f"{name} has {said} {column!r}{near}; it has {_listed(present)}: set {keys}")
 

@@ -153,7 +153,7 @@ def _tree(path: Path) -> list[Path]:
         return [path]
     found = sorted(path.rglob("*"))
     for name in (each.relative_to(path).as_posix() for each in found):
-        if any("\ud800" <= sign <= "\udfff" for sign in name):
+        if any("\ud800" <= char <= "\udfff" for char in name):
             raise SourceError(
                 f"{path} holds {sanitized(name)}, a name that is not UTF-8, and DVC takes no other; rename it (a whole"
                 " folder: `convmv -f latin1 -t utf8 -r --notest FOLDER`)"

@@ -81,8 +81,8 @@ def _refuse_bytes(command: Sequence[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError as error:
-            sign = ord(argument[error.start])
-            found = f"byte 0x{sign - 0xDC00:02x}" if 0xDC80 <= sign <= 0xDCFF else f"half of a pair, U+{sign:04X},"
+            char = ord(argument[error.start])
+            found = f"byte 0x{char - 0xDC00:02x}" if 0xDC80 <= char <= 0xDCFF else f"half of a pair, U+{char:04X},"
             _end(
                 f"Error: argument {number} is not UTF-8: {found} at character {error.start + 1} of"
                 f" {sanitized(argument)!r}; convert it (iconv -f latin1 -t utf-8) and type it again",

@@ -110,7 +110,7 @@ def enter(start: Path | None = None) -> Path:
     root = find_root(start or Path.cwd())
     if "?" in str(root) or not str(root).isprintable():
         raise SetupError(
-            f"the project lies in {str(root)!r}: no database's address can name a folder with '?' or a sign that"
+            f"the project lies in {str(root)!r}: no database's address can name a folder with '?' or a character that"
             " does not print; rename it"
         )
     if not os.environ.get("MLFLOW_TRACKING_URI"):

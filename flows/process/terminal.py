@@ -22,13 +22,13 @@ def printable(text: str, keep: str = "") -> str:
     """The text with every character that a terminal would obey written as its escape, but for those in ``keep``."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_shown(sign) if sign not in keep else sign for sign in text)
+    return "".join(_shown(char) if char not in keep else char for char in text)
 
 
-def _shown(sign: str) -> str:
-    if unicodedata.category(sign) not in _ACTING or sign in _JOINERS:
-        return sign
-    return sign.encode("unicode_escape", "backslashreplace").decode("ascii")
+def _shown(char: str) -> str:
+    if unicodedata.category(char) not in _ACTING or char in _JOINERS:
+        return char
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def say(text: str = "", *, err: bool = False, bold: bool = False) -> None:

@@ -124,7 +124,7 @@ def pack(adapter: Path, to: Path) -> None:
         mlflow.pyfunc.save_model(
             to,
             python_model=str(code),
-            # As an address: MLflow would read "%25" and "#" of a path as signs of one.
+            # As an address: MLflow would read "%25" and "#" of a path as characters of one.
             artifacts={"adapter": (Path(room).resolve() / "adapter").as_uri()},
             signature=ModelSignature(inputs=Schema([ColSpec(DataType.string, "text")]), outputs=Schema(outputs)),
             # Of the model folder, from which MLflow installs them. No index has our package; one has a stranger's.

@@ -41,8 +41,8 @@ def fault(uri: str) -> str:
     if not uri:
         return f"{NAME} is empty; unset it, or write http://HOST:PORT"
     shown = f"{NAME}={_shown(uri)}"
-    if uri != uri.strip() or any(not sign.isprintable() for sign in uri):
-        return f"{shown} holds spaces around it, or signs that do not print; write the address alone"
+    if uri != uri.strip() or any(not char.isprintable() for char in uri):
+        return f"{shown} holds spaces around it, or characters that do not print; write the address alone"
     match = _SCHEME.match(uri)
     scheme = match[1].lower() if match else ""
     kind = scheme.partition("+")[0]
@@ -92,7 +92,7 @@ def _server(uri: str, shown: str, kind: str) -> str:
     user, at, _ = authority.rpartition("@")
     if at and not all(_PLAIN.fullmatch(part) for part in user.split(":", 1)):
         return (
-            f"{shown}: its user or password holds a sign that must be escaped; write % as %25, @ as %40, : as %3A,"
+            f"{shown}: its user or password holds a character that must be escaped; write % as %25, @ as %40, : as %3A,"
             " / as %2F, # as %23 and ? as %3F"
         )
     try:

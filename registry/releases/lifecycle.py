@@ -29,7 +29,7 @@ from registry.releases import checks, drill_receipts
 from registry.releases.projection import now, reconcile_projection, repair, user
 from registry.releases.state import State, read
 
-LONGEST_REASON = 2000  # signs: it is repeated in other tags, and MLflow refuses long ones once the entry is made
+LONGEST_REASON = 2000  # characters: it is repeated in other tags, and MLflow refuses long ones once the entry is made
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _move(
     """Append the entry, see that it took effect, and bring stages and aliases after it."""
     if len(reason) > LONGEST_REASON:
         raise RegistryError(
-            f"the reason has {len(reason)} signs, and the history keeps {LONGEST_REASON} at most: say it shorter"
+            f"the reason has {len(reason)} characters, and the history keeps {LONGEST_REASON} at most: say it shorter"
         )
     task, head, declared = version.task, state.head, version.tag("declared_base")
     if declared:

@@ -24,7 +24,9 @@ from registry.releases.state import PENDING, PROJECTED, State, read
 # Nothing here takes so long: a mark that is older was left by a process that was killed.
 STALE = timedelta(minutes=10)
 ROUNDS, TRIES = 50, 4
-LONGEST = 5000  # signs of a mark that repeats an entry's words: one that MLflow refuses would stop every later move
+LONGEST = (
+    5000  # characters of a mark that repeats an entry's words: one that MLflow refuses would stop every later move
+)
 
 
 @dataclass(frozen=True)

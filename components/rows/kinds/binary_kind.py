@@ -114,7 +114,7 @@ def binary_kind(head: bytes) -> FileKind | None:
 
 
 def is_binary(head: bytes) -> bool:
-    """Whether a file of no known kind is no text of one byte a letter either. Odd signs alone make none binary."""
+    """Whether a file of no known kind is no text of one byte a letter either. Odd characters alone make none binary."""
     if is_utf8(head):
         return control_share(head) > 0.3 and b"\n" not in head
     return control_share(head) > 0.05 and b"\x00" in head and len(head) >= 256

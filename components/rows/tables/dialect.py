@@ -1,4 +1,4 @@
-"""How a table of text is written: what parts its cells, and how a cell holds that sign, a quote or a line end.
+"""How a table of text is written: what parts its cells, and how a cell holds that character, a quote or a line end.
 
 Knows how Python's csv module is told so, and nothing of files. What a file's dialect is, table_dialect.py finds out.
 """
@@ -23,7 +23,7 @@ _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Dialect:
-    """The sign between two cells, and what a quote means.
+    """The character between two cells, and what a quote means.
 
     doubled     "one ""two"", three"    as Excel, pandas and RFC 4180 write it
     backslash   "one \\"two\\", three"    as MySQL and Spark write it; doubled quotes are read too

@@ -27,8 +27,8 @@ class QuoteMarks:
 
     @classmethod
     def of(cls, sample: str, delimiter: str) -> QuoteMarks:
-        sign = re.escape(delimiter)
-        cell = re.compile(rf'(?:^|(?<={sign}))"((?:[^"]|"")*+)"(?={sign}|[\r\n]|\Z)', re.MULTILINE)
+        char = re.escape(delimiter)
+        cell = re.compile(rf'(?:^|(?<={char}))"((?:[^"]|"")*+)"(?={char}|[\r\n]|\Z)', re.MULTILINE)
         inside = [found[1] for found in cell.finditer(sample)]
         whole = [text for text in inside if not any(mark in text for mark in ('"', delimiter, "\r", "\n"))]
         rest = [line for line in cell.sub("x", sample).splitlines() if line.strip()]

@@ -61,7 +61,7 @@ class _Lines:
             yield self._pending.popleft()
 
     def _read(self) -> list[str]:
-        """Some more lines. They end at \\n alone, if the first one does: then \\r is a sign inside of a cell."""
+        """Some more lines. They end at \\n alone, if the first one does: then \\r is a character inside of a cell."""
         if self._old_mac:
             return self._text.readlines(_BLOCK)
         block = self._text.read(_BLOCK)
@@ -168,8 +168,8 @@ class TableCells:
             return
         fault = None
         if width is not None and len(cells) != width:
-            sign = shown(self._dialect.delimiter)
-            said = f"1 cell (split at {sign})" if len(cells) == 1 else f"{len(cells)} cells"
+            char = shown(self._dialect.delimiter)
+            said = f"1 cell (split at {char})" if len(cells) == 1 else f"{len(cells)} cells"
             fault = f"{said} where there are {width} columns"
             fault += f"; a quote makes one row of lines {start} to {end}" if end > start else ""
         yield start, end + 1 - start, [] if fault else cells, fault
@@ -213,8 +213,8 @@ class TableCells:
         line = self._lines.between(fault, fault)[0]
         if is_row(self._split(line)) or is_row(self._alone(line)):
             return 0
-        sign = re.escape(self._dialect.delimiter)
-        edge = re.compile(rf'(?P<opens>(?:^|(?<={sign}))")|"(?={sign}|$)')
+        char = re.escape(self._dialect.delimiter)
+        edge = re.compile(rf'(?P<opens>(?:^|(?<={char}))")|"(?={char}|$)')
         for count, ahead in enumerate(self._lines.between(fault + 1, fault + _FAR), start=1):
             if '"' in ahead and (found := edge.search(ahead.rstrip("\r\n").replace('""', ""))):
                 return 0 if found["opens"] is not None else count

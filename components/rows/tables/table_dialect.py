@@ -107,7 +107,7 @@ def _with_quotes(text: TextIO, sample: _Sample) -> _Sample:
 
 
 def _likely_delimiter(sample: _Sample, data: DataParams) -> str | None:
-    trials = [_trial(sample, Dialect(sign, _plain(sign)), data) for sign in _SEPARATORS if sign in sample.text]
+    trials = [_trial(sample, Dialect(char, _plain(char)), data) for char in _SEPARATORS if char in sample.text]
     tables = [trial for trial in trials if trial.found or trial.good > 0]
     return max(tables, key=_Trial.merit).dialect.delimiter if tables else None
 

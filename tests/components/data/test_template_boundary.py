@@ -15,7 +15,7 @@ CORPUS = [
     f"{a} {b}\nMood: {c}" for a in ("The lamp", "It", "A film") for b in ("works", "is bad") for c in ("good", "bad")
 ]
 SPACE = "\u2581"
-SIGNS = [*(chr(sign) for sign in range(33, 127)), SPACE, "\n"]
+SIGNS = [*(chr(char) for char in range(33, 127)), SPACE, "\n"]
 
 
 def _trained(tokenizer: Tokenizer, kind: str = "bpe") -> Tokenizer:
@@ -38,8 +38,8 @@ def legacy_sentencepiece() -> Tokenizer:
     merges = []
     for word in ("good", "bad", "Mood", "Text", "The"):
         merges += [(SPACE + word[:end], word[end]) for end in range(len(word))]
-    signs = dict.fromkeys(["<unk>", *SIGNS, *(one + other for one, other in merges)])
-    words = {sign: at for at, sign in enumerate(signs)}
+    chars = dict.fromkeys(["<unk>", *SIGNS, *(one + other for one, other in merges)])
+    words = {char: at for at, char in enumerate(chars)}
     tokenizer = Tokenizer(models.BPE(vocab=words, merges=list(dict.fromkeys(merges)), unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
     return tokenizer
@@ -131,7 +131,7 @@ def test_a_space_that_the_tokenizer_puts_in_front_is_no_part_of_an_answer() -> N
 @pytest.mark.parametrize("words", [{"g": "good", "b": "bad"}, None])
 def test_a_template_that_the_tokenizer_joins_with_the_answer_is_refused(words: dict[str, str] | None) -> None:
     tokenizer = Tokenizer(models.BPE(vocab={"a": 0, " ": 1, "  ": 2, "T": 3, ":": 4}, merges=[(" ", " ")]))
-    with pytest.raises(DataError, match=r'one token.*end it with a visible sign, template: "{text}:"'):
+    with pytest.raises(DataError, match=r'one token.*end it with a visible character, template: "{text}:"'):
         Template("{text}: ", words, 64).refuse_joined(tokenizer)
     Template("{text}:", words, 64).refuse_joined(tokenizer)
 

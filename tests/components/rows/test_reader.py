@@ -179,8 +179,8 @@ def test_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
 
 
 def test_the_dialects_of_a_folder_of_tables_are_told_with_their_files(tmp_path: Path) -> None:
-    for name, sign in (("a.csv", ","), ("b.csv", ";"), ("c.csv", ",")):
-        (tmp_path / name).write_text(f"text{sign}target\none{sign}x\n", encoding="utf-8")
+    for name, char in (("a.csv", ","), ("b.csv", ";"), ("c.csv", ",")):
+        (tmp_path / name).write_text(f"text{char}target\none{char}x\n", encoding="utf-8")
     found = table_dialects(tmp_path, data())
     assert [(entry["first"], entry["files"], entry["dialect"][:13]) for entry in found] == [
         ("a.csv", 2, 'separator ","'),

@@ -121,7 +121,7 @@ def test_a_tag_is_believed_where_the_query_does_not_choose_the_content(
     "page", [b"<!DOCTYPE html><html>", b"\n\n<html lang=en>", b"\xef\xbb\xbf<!-- hi -->\n<!doctype HTML>"]
 )
 def test_a_page_where_rows_are_expected_is_refused(site: Any, page: bytes, tmp_path: Path) -> None:
-    site.put("/login", page + b"<body>Sign in</body>", headers={"Content-Type": "text/html"})
+    site.put("/login", page + b"<body>Character in</body>", headers={"Content-Type": "text/html"})
     source = site.put("/rows.csv", status=302, headers={"Location": "/login?next=rows&session=planted"})
     with pytest.raises(SourceError, match=r"gave a web page after a redirect to \S+/login.*~/\.netrc") as raised:
         web.download(source, tmp_path)

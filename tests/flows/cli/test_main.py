@@ -224,7 +224,7 @@ class TestRegistry:
         assert call("promote", "movie-sentiment", "--version", "1", "--reason", "x").exit_code == 0
         whole = call("verify", "--all")
         assert (whole.exit_code, whole.stderr) == (0, "")
-        assert whole.stdout == "every chain holds\n3 versions of 1 tasks walked, 0 breaks\n"
+        assert whole.stdout == "no integrity errors\n3 versions of 1 tasks verified, 0 errors\n"
 
         Store().tag_version("movie-sentiment", 3, "preface.data_hash", "e" * 64)
         shown, found = call("show", "movie-sentiment@3"), call("verify", "movie-sentiment")
@@ -232,7 +232,7 @@ class TestRegistry:
 
         assert "BROKEN" in shown.stdout
         assert (found.exit_code, found.stderr) == (1, "")
-        assert found.stdout.splitlines()[-1] == "3 versions of 1 tasks walked, 1 breaks"
+        assert found.stdout.splitlines()[-1] == "3 versions of 1 tasks verified, 1 errors"
         assert said["breaks"] == [
             {
                 "where": "movie-sentiment@3",

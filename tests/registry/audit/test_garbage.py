@@ -28,7 +28,7 @@ GARBAGE = {
     "negative": "-1",
     "other digits": "\u0663\u0664 \u00b2",
     "floats": "1e999 nan",
-    "signs": "\x1b]0;x\x07 \x00 \ud7ff",
+    "characters": "\x1b]0;x\x07 \x00 \ud7ff",
     "json": json.dumps({"data": 3, "when": [], "scores": {"accuracy": 1e308}, "score": "x"}),
     "nothing": "",
 }

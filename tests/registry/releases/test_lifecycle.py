@@ -390,7 +390,7 @@ class TestRollback:
         before = seen.log
 
         for move in (rollback, lambda **said: promote(1, override=True, **said)):
-            with pytest.raises(RegistryError, match="the reason has 2001 signs, and the history keeps 2000"):
+            with pytest.raises(RegistryError, match="the reason has 2001 characters, and the history keeps 2000"):
                 move(reason="x" * 2001)
         assert seen.log == before
 

@@ -45,8 +45,8 @@ def dialect(text: str, **given: Any) -> tuple[str, str]:
 
 def table(*lines: str, header: str = "text,label", rows: int = 20) -> str:
     """A table of ``rows`` good rows with the lines after the tenth."""
-    sign = header.removeprefix("text").removesuffix("label")
-    plain = [f"text number {n}{sign}{LABELS[n % 2]}" for n in range(rows)]
+    char = header.removeprefix("text").removesuffix("label")
+    plain = [f"text number {n}{char}{LABELS[n % 2]}" for n in range(rows)]
     return "\n".join([header, *plain[:10], *lines, *plain[10:]]) + "\n"
 
 
@@ -168,11 +168,11 @@ def test_a_carriage_return_inside_a_line_makes_no_row_of_half_a_row() -> None:
 # --- dialects --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
-def test_the_separator_is_that_under_which_the_wanted_columns_are_there(sign: str) -> None:
-    others = "".join({",", ";", "\t", "|"} - {sign})
-    text = f"text{sign}label\n" + f"one{others}two{sign}good\n" * 3
-    assert dialect(text)[0] == sign
+@pytest.mark.parametrize("char", [",", ";", "\t", "|"])
+def test_the_separator_is_that_under_which_the_wanted_columns_are_there(char: str) -> None:
+    others = "".join({",", ";", "\t", "|"} - {char})
+    text = f"text{char}label\n" + f"one{others}two{char}good\n" * 3
+    assert dialect(text)[0] == char
     assert len(kept(read(text))) == 3
 
 
@@ -282,7 +282,7 @@ HEADERS = [
 
 
 def bare(text: str) -> str:
-    """A text without the signs that are written otherwise inside of quotes."""
+    """A text without the characters that are written otherwise inside of quotes."""
     return text.replace('"', "").replace("\\", "")
 
 
@@ -343,22 +343,22 @@ WRITTEN = st.lists(st.tuples(CELLS, st.sampled_from(LABELS)), min_size=1, max_si
 Way = Literal["csv", "pandas"]
 
 
-def check_round_trip(rows: list[Any], sign: str, quoting: int, way: Way) -> None:
+def check_round_trip(rows: list[Any], char: str, quoting: int, way: Way) -> None:
     """What a program wrote is read back where its quoting is declared; where it is not, lines are accounted for."""
     escape = "\\" if quoting == csv.QUOTE_NONE else None
     buffer = io.StringIO(newline="")
     if way == "csv":
-        csv.writer(buffer, delimiter=sign, quoting=quoting, escapechar=escape, lineterminator="\r\n").writerows(  # type: ignore[arg-type]
+        csv.writer(buffer, delimiter=char, quoting=quoting, escapechar=escape, lineterminator="\r\n").writerows(  # type: ignore[arg-type]
             [("text", "label"), *rows]
         )
     else:
         rows = [(text.replace("\r", "_"), label) for text, label in rows]  # which pandas leaves without quotes
         frame = pd.DataFrame(rows, columns=["text", "label"])
-        frame.to_csv(buffer, sep=sign, quoting=quoting, escapechar=escape, index=False)  # type: ignore[call-overload]
+        frame.to_csv(buffer, sep=char, quoting=quoting, escapechar=escape, index=False)  # type: ignore[call-overload]
     text = buffer.getvalue()
     declared = "doubled" if escape is None else "backslash"
-    assert kept(read(text, delimiter=sign, quoting=declared)) == rows
-    check_accounts(text, format="tsv" if sign == "\t" else "csv")
+    assert kept(read(text, delimiter=char, quoting=declared)) == rows
+    check_accounts(text, format="tsv" if char == "\t" else "csv")
 
 
 SIGNS = st.sampled_from([",", ";", "\t", "|"])
@@ -368,12 +368,12 @@ WAYS = st.sampled_from(["csv", "pandas"])
 
 @settings(max_examples=200, deadline=None)
 @given(WRITTEN, SIGNS, QUOTINGS, WAYS)
-def test_what_a_program_wrote_is_read_back(rows: list[Any], sign: str, quoting: int, way: Way) -> None:
-    check_round_trip(rows, sign, quoting, way)
+def test_what_a_program_wrote_is_read_back(rows: list[Any], char: str, quoting: int, way: Way) -> None:
+    check_round_trip(rows, char, quoting, way)
 
 
 @pytest.mark.slow
 @settings(max_examples=4_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(WRITTEN, SIGNS, QUOTINGS, WAYS)
-def test_what_a_program_wrote_is_read_back_at_length(rows: list[Any], sign: str, quoting: int, way: Way) -> None:
-    check_round_trip(rows, sign, quoting, way)
+def test_what_a_program_wrote_is_read_back_at_length(rows: list[Any], char: str, quoting: int, way: Way) -> None:
+    check_round_trip(rows, char, quoting, way)
