@@ -7,7 +7,6 @@ decides no version: pip did, when the environment was made. It knows nothing of 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from components.errors import SetupError
+from components.io import atomic
 
 HEADER = (
     "# Exact versions of everything, for Python 3.11. "
@@ -83,13 +83,9 @@ def write(to: Path, frozen: Iterable[str], needed: set[str]) -> None:
     locked = list(lines(frozen))
     run = [line for line in locked if canonicalize_name(line.split("==")[0]) in needed]
     tests = [line for line in locked if line not in run]
-    text = "".join([HEADER, *(f"{line}\n" for line in run), TESTS_ALONE, *(f"{line}\n" for line in tests)])
-    new = to.with_name(f"{to.name}.new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(to)
+    atomic.write_text(
+        to, "".join([HEADER, *(f"{line}\n" for line in run), TESTS_ALONE, *(f"{line}\n" for line in tests)])
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import hashlib
 import itertools
 import json
 import mmap
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import BaseError, BaseMismatch
+from components.io import atomic
 
 # Keys of config.json that say who wrote it or in which precision it was held (each tensor says its own dtype).
 _STAMPS = {"_name_or_path", "_model_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache"}
@@ -115,9 +115,8 @@ def _weights_digest(folder: Path) -> str:
     value = _digest_of([[t.name, t.dtype, t.shape, d] for t, d in zip(stored, digests, strict=True)])
     if all(time.time() - file.stat().st_mtime > _CLOCK_GRAIN for file in files):
         with contextlib.suppress(OSError):  # a folder that may only be read is hashed each time
-            fresh = memory.with_name(f"{memory.name}.{os.getpid()}")
-            fresh.write_text(json.dumps({"folder": str(folder.resolve()), "files": states, "sha256": value}))
-            os.replace(fresh, memory)
+            known = {"folder": str(folder.resolve()), "files": states, "sha256": value}
+            atomic.write_text(memory, json.dumps(known))
     return value
 
 

@@ -44,7 +44,7 @@ def f1_metrics(labels: Iterable[str]) -> dict[str, str]:
     """The metric of each label, one name for each, in the form that MLflow takes.
 
     Letters, digits and the like stand in it as they are, others become `_`. Where that is no name for MLflow
-    (`/r/python/` is no normal path), is too long, or two labels would share it, the digest of the label stands behind it.
+    (`/r/python/` is no normal path), is too long, or two labels would share it, the label's digest stands behind it.
     """
     plain = {label: "f1_" + re.sub(r"[^\w.\- :/]", "_", label) for label in labels}
     shared = Counter(plain.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from filelock import FileLock
 
 from components.config import params
 from components.errors import ParamsError
+from components.io import atomic
 
 
 def declare_base(file: Path, task: str, base: str) -> None:
@@ -60,13 +60,9 @@ def redeclared(file: Path, task: str, base: str) -> bytes:
 
 
 def _replace(file: Path, text: bytes) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with atomic.whole_file(file) as part:
         part.write_bytes(text)
         shutil.copymode(file, part)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _place(text: str, task: str) -> tuple[int, int]:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from components.io.atomic import sync
+
 
 @contextmanager
 def whole_folder(to: Path) -> Iterator[Path]:
@@ -32,11 +34,11 @@ def whole_folder(to: Path) -> Iterator[Path]:
         for path in [*new.rglob("*"), new]:
             # Some writers make files for their owner alone; other accounts and containers read these folders too.
             path.chmod(0o755 if path.is_dir() else 0o644)
-            _sync(path)
+            sync(path)
         if to.is_dir():
             to.rename(room / "old")
         new.rename(to)
-        _sync(to.parent)
+        sync(to.parent)
     finally:
         shutil.rmtree(room, ignore_errors=True)
         os.close(held)
@@ -56,11 +58,3 @@ def _remove_left_behind(to: Path) -> None:
                     shutil.rmtree(room, ignore_errors=True)
                 finally:
                     os.close(held)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,13 +10,13 @@ that was signed anew is still the same. Who looks at sources, and what a stage d
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.config.params import BaseParams, DataParams
 from components.errors import SourceError
+from components.io import atomic
 from components.redaction import redact
 
 FOLDER = Path("data/sources")
@@ -49,13 +49,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     said = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     if path.is_file() and path.read_text(encoding="utf-8") == said:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(said)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    atomic.write_text(path, said)
 
 
 def require(path: Path, expected: Mapping[str, Any], remedy: str) -> None:

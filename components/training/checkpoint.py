@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from components.config.params import TrainingParams
 from components.errors import TrainingError
+from components.io import atomic
 from components.prefix.methods import Method
 
 
@@ -70,21 +69,14 @@ def save_checkpoint(
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     counters = {name: value for name, value in asdict(progress).items() if name != "best_state"}
     header = {"progress": json.dumps(counters), "settings": settings.model_dump_json()}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata=header)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, file)
+        with atomic.whole_file(file) as part:
+            save_file(tensors, part, metadata=header)
     except (SafetensorError, OSError) as error:
         raise TrainingError(
             f"{file} could not be written at step {progress.step} ({error}); make room there and run the same command "
             "again: it goes on from the last checkpoint"
         ) from error
-    finally:
-        with suppress(OSError):  # where nothing could be written nothing can be taken away
-            temporary.unlink()
 
 
 def load_checkpoint(file: Path, method: Method, optimizer: torch.optim.Optimizer, settings: TrainingParams) -> Progress:

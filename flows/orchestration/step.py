@@ -7,11 +7,9 @@ is the cache. Only steps that touch a network are retried, only for its faults, 
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -64,11 +62,3 @@ def network_step(name: str, seconds: float | None = NETWORK_SECONDS) -> Callable
         retry_condition_fn=_network_fault,
         timeout_seconds=seconds,
     )
-
-
-def write_text(file: Path, text: str) -> Path:
-    """Whole or not at all: a file that is there is complete."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    return part.replace(file)

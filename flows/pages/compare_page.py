@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from components.config.params import TaskParams
 from components.evaluation.metrics import leading_metric
+from components.io import atomic
 from components.markdown import escaped, table
 
 if TYPE_CHECKING:
@@ -107,9 +108,8 @@ def picture(task: TaskParams, compared: Sequence[Compared], to: Path) -> None:
     axes.set_xlabel("trained numbers")
     axes.set_ylabel(f"{metric} on the test split")
     axes.grid(alpha=0.3)
-    part = to.with_name(f".{to.name}")
-    figure.savefig(part, dpi=120, format="png")
-    part.replace(to)
+    with atomic.whole_file(to) as part:
+        figure.savefig(part, dpi=120, format="png")
 
 
 def _size(count: int) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from components.errors import SetupError
+from components.io import atomic
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
@@ -30,10 +31,7 @@ def note(started: Sequence[tuple[str, int, int | None]], folder: Path) -> None:
         {"name": name, "pid": pid, "port": port, "began": began(pid)}
         for name, pid, port in [(ITSELF, os.getpid(), None), *started]
     ]
-    file = folder / LIST
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(said, indent=1), encoding="utf-8")
-    part.replace(file)
+    atomic.write_text(folder / LIST, json.dumps(said, indent=1))
 
 
 def forget(folder: Path) -> None:

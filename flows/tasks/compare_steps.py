@@ -23,10 +23,11 @@ from components.config.params import Record
 from components.config.params_faults import nearest
 from components.data.prepare import read_examples
 from components.errors import NotFound
+from components.io.atomic import write_text
 from components.provenance.fingerprint import comparison_fingerprint
 from flows.orchestration.cancellation import Watch
 from flows.orchestration.prefect_api import best_effort
-from flows.orchestration.step import network_step, step, write_text
+from flows.orchestration.step import network_step, step
 from flows.pages import compare_page
 from flows.run import bases, place
 from flows.run.candidate import libraries

@@ -8,8 +8,9 @@ from pathlib import Path
 from components.config import params as params_file
 from components.errors import BaseMismatch, RegistryError
 from components.gates.decide import Decision
+from components.io.atomic import write_text
 from flows.dvc import repro
-from flows.orchestration.step import network_step, step, write_text
+from flows.orchestration.step import network_step, step
 from flows.run import bases, contestants, fetch
 from flows.run.job import Evaluation, Fetched
 from registry import queries

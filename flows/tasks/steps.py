@@ -24,13 +24,14 @@ from components.config.params import MethodName
 from components.data.prepare import read_examples
 from components.errors import NotFound
 from components.gates.decide import Decision, decide
+from components.io.atomic import write_text
 from components.provenance.fingerprint import fingerprint
 from flows.dvc import by_hash, repro
 from flows.orchestration import events
 from flows.orchestration.cancellation import Watch
 from flows.orchestration.concurrency import Spent
 from flows.orchestration.prefect_api import best_effort
-from flows.orchestration.step import network_step, step, write_text
+from flows.orchestration.step import network_step, step
 from flows.pages.gate_page import gate_markdown, report_rows
 from flows.run import bases, fetch
 from flows.run.candidate import draft, from_elsewhere

@@ -21,12 +21,13 @@ from components import markdown
 from components.config.params import MethodName, Record
 from components.config.sweep_params import apply_overrides
 from components.data.prepare import read_examples
+from components.io.atomic import write_text
 from components.provenance.fingerprint import fingerprint, sweep_fingerprint
 from components.records import METHODS
 from flows.orchestration import concurrency, run_logging
 from flows.orchestration.cancellation import Watch
 from flows.orchestration.prefect_api import best_effort
-from flows.orchestration.step import network_step, step, write_text
+from flows.orchestration.step import network_step, step
 from flows.run import bases, place
 from flows.run.job import Job
 from flows.run.metric_log import MetricLog

@@ -15,8 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from safetensors import SafetensorError
 
 from components.errors import ArtifactError, BaseMismatch, sanitized
 from components.io import plain_file
+from components.io.folders import whole_folder
 from registry.artifact.manifest import MAX_FILE, Draft, FileDigest, Manifest, card, peft_config
 
 TENSOR = "prompt_embeddings"
@@ -83,7 +82,9 @@ def write(folder: Path, tensor: npt.NDArray[Any], draft: Draft) -> Manifest:
                 f"{folder}: its {name} of {len(raw)} bytes would be too long to read; nothing was written"
             )
     try:
-        _place(folder, contents)
+        with whole_folder(folder) as new:
+            for name, raw in contents.items():
+                (new / name).write_bytes(raw)
     except OSError as error:
         reason = error.strerror or error
         raise ArtifactError(f"{folder} could not be written ({reason}); nothing half was left") from error
@@ -190,36 +191,6 @@ def _tensor_fault(tensor: npt.NDArray[Any], draft: Draft) -> str | None:
         return f"{TENSOR} has shape {tensor.shape}, {draft.method} of this base has {draft.tensor_shape}"
     wrong = int(tensor.size - np.count_nonzero(np.isfinite(tensor)))
     return f"{wrong} of {tensor.size} values of {TENSOR} are not finite" if wrong else None
-
-
-def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files in order, each down to the disk, and put them in place with one rename."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        new = scratch / "new"
-        new.mkdir()
-        for name, raw in contents.items():
-            with (new / name).open("wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync_folder(new)
-        if folder.exists():
-            os.rename(folder, scratch / "old")
-        os.rename(new, folder)
-        _sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames and new names in ``folder`` outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _render(content: Mapping[str, Any]) -> bytes:

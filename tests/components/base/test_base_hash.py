@@ -195,7 +195,7 @@ def test_a_folder_that_may_only_be_read_is_hashed_each_time(base: Path, monkeypa
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr("components.base.base_hash.os.replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     assert hash_base(base) == hash_base(base)
 
 

@@ -61,7 +61,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (room / "mine").mkdir()
     (room / "mine" / "weights.bin").write_bytes(b"mine")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("components.io.folders.os.fsync", lambda _: None)  # thousands of folders, and no power cut
+        patch.setattr("os.fsync", lambda _: None)  # thousands of folders, and no power cut
         yield room
 
 
