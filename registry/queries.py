@@ -41,10 +41,6 @@ class Status:
         """All that a person must look at."""
         return (*filter(None, [self.drift]), *self.faults)
 
-    @property
-    def in_step(self) -> bool:
-        return not self.alarms
-
 
 @dataclass(frozen=True)
 class Entry:

@@ -51,11 +51,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(normalise(text).encode()).hexdigest()
 
 
-def split_of(text: str, shares: SplitParams) -> Split:
-    """The split of a text, decided by the text alone."""
-    return split_of_id(id_of(text), shares)
-
-
 def split_of_id(id_: str, shares: SplitParams) -> Split:
     """The split of an id: a larger id is never in an earlier split.
 

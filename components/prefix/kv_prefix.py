@@ -47,12 +47,6 @@ class KVPrefix:
         shape = base.shape.layers, base.shape.kv_heads, 0, base.shape.head_size
         return cls(*(torch.zeros(shape, device=base.device, dtype=base.dtype) for _ in range(2)))
 
-    def cut(self, length: int) -> KVPrefix:
-        """The first ``length`` virtual tokens. Exact, since no virtual token attends to a later one."""
-        if not 1 <= length <= self.length:
-            raise ValueError(f"cannot cut a prefix of {self.length} virtual tokens to {length}")
-        return KVPrefix(self.keys[:, :, :length], self.values[:, :, :length])
-
     def to(self, device: torch.device, dtype: torch.dtype) -> KVPrefix:
         """The same prefix elsewhere or in another precision."""
         return KVPrefix(self.keys.to(device, dtype), self.values.to(device, dtype))

@@ -177,7 +177,7 @@ def test_what_is_in_production_is_compared_with_nothing_and_says_so(two: Project
     outcome = evaluate(two, 1)
     assert outcome.refused
     assert "it stays in Production until somebody rolls it back" in outcome.message
-    assert queries.status(two.store, "film").in_step
+    assert not queries.status(two.store, "film").alarms
     assert queries.current(two.store, "film", "Production").number == 1
 
 
@@ -202,7 +202,7 @@ def test_killed_after_the_report_was_stored_the_old_verdict_counts(two: Project,
     done = subprocess.run([sys.executable, "-c", KILLED, str(refusing)], env=os.environ | {"PYTHONPATH": str(ROOT)})
 
     assert done.returncode == -signal.SIGKILL
-    assert queries.status(two.store, "film").in_step
+    assert not queries.status(two.store, "film").alarms
     after = two.store.version("film", 2)
     assert (after.gate, after.stage) == (before.gate, "Staging")
     assert evaluate(two, 2).result == "Passed"
@@ -228,7 +228,7 @@ class TestRefusals:
         for file, content in zip(files, contents, strict=True):
             file.write_bytes(content)
         assert shared.store.versions("film") == before
-        assert queries.status(shared.store, "film").in_step
+        assert not queries.status(shared.store, "film").alarms
 
     def test_a_version_of_another_base(self, same: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         own = same.base_hash()

@@ -22,8 +22,8 @@ class TestLook:
         candidate(store)
         after = queries.status(store, task)
 
-        assert (before.production, before.staging.number, before.head, before.in_step) == (None, 1, None, True)
-        assert (after.production.number, after.staging.number, after.versions, after.in_step) == (1, 2, 2, True)
+        assert (before.production, before.staging.number, before.head, not before.alarms) == (None, 1, None, True)
+        assert (after.production.number, after.staging.number, after.versions, not after.alarms) == (1, 2, 2, True)
         assert task in store.tasks()
 
     def test_a_stage_moved_by_hand_shows_and_does_not_count(
@@ -35,7 +35,7 @@ class TestLook:
         store.set_stage(task, 2, "Production")
         store.set_alias(task, "production", 2)
 
-        assert not queries.status(store, task).in_step
+        assert queries.status(store, task).alarms
         assert queries.current(store, task, "Production").number == 1
 
     def test_addresses(self, store: Any, task: str, candidate: Candidate, promote: Any) -> None:
@@ -116,4 +116,4 @@ class TestGlance:
         found, closer = glance()
 
         assert closer
-        assert (found.head.number, found.in_step) == (2, True)
+        assert (found.head.number, not found.alarms) == (2, True)

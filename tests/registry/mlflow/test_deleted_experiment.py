@@ -38,7 +38,7 @@ def test_versions_move_without_it_and_runs_say_how_it_comes_back(
     assert not isinstance(refusal.value, StoreUnavailable), "no other try would help"
     assert mlflow_store.unfinished(task, "f" * 64, "a place") is None
     assert lifecycle.rollback(mlflow_store, task, reason="why", base_hash=base_hash).version.number == 1
-    assert queries.status(mlflow_store, task).in_step
+    assert not queries.status(mlflow_store, task).alarms
     client.restore_experiment(number)
     assert mlflow_store.start_run(task, "a run", {}, {})
 

@@ -112,7 +112,7 @@ def test_each_task_is_its_own_entry_and_one_failure_stops_no_other(
     first = ran()
     assert isinstance(first[0], NothingToRollBackTo)
     assert (first[1].version.number, first[1].entry.reason) == (1, "bad data")
-    assert queries.status(store, task).in_step
+    assert not queries.status(store, task).alarms
     # Decided upon a release that is the head no more.
     assert [type(came) for came in ran()] == [NothingToRollBackTo, PromotionConflict]
 

@@ -45,7 +45,7 @@ def test_a_rollback_passes_over_what_is_not_there(
     assert told.drift == "version 4, which release 4 put into Production, was deleted"
     assert told.remedy == f"`preface rollback {task}` goes back to version 2"
     assert (moved.version.number, moved.previous, moved.entry.drift) == (2, 4, told.drift)
-    assert (queries.status(store, task).in_step, seen.aliases) == (True, {"production": 2})
+    assert (not queries.status(store, task).alarms, seen.aliases) == (True, {"production": 2})
 
 
 def test_a_promotion_waits_while_there_is_something_good_to_go_back_to(
@@ -74,7 +74,7 @@ def test_with_nothing_to_go_back_to_another_takes_its_place(
 
     assert (moved.version.number, moved.entry.override) == (2, "")
     assert moved.entry.drift == "version 1, which release 1 put into Production, was deleted"
-    assert queries.status(store, task).in_step
+    assert not queries.status(store, task).alarms
 
 
 def test_what_was_compared_with_it_is_measured_again(
@@ -121,7 +121,7 @@ def test_a_version_whose_digest_was_edited_is_told_and_gone_back_from(
     )
     assert told.remedy == f"`preface rollback {task}` goes back to version 1"
     assert rollback().version.number == 1
-    assert (queries.status(store, task).in_step, seen.aliases["production"]) == (True, 1)
+    assert (not queries.status(store, task).alarms, seen.aliases["production"]) == (True, 1)
     with pytest.raises(ArtifactError, match=f"the stored adapter is {task} {was}, registered was {task} 0000"):
         promote(2)
 
@@ -146,6 +146,6 @@ def test_a_number_that_came_back_is_not_in_production_for_that(
         rollback(1)
 
     assert promote().version.number == 2
-    assert queries.status(store, task).in_step
+    assert not queries.status(store, task).alarms
     assert seen.aliases == {"production": 2}
     assert [entry.release.version for entry in queries.history(store, task)] == [1, 2, 2]

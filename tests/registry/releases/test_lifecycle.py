@@ -268,7 +268,7 @@ class TestPromote:
         promote(1)
 
         assert seen.stages == ["None", "Production"]
-        assert queries.status(store, task).in_step
+        assert not queries.status(store, task).alarms
 
     def test_nothing_to_promote(self, store: Any, task: str, candidate: Candidate, promote: Any) -> None:
         candidate(store, passed=False)
@@ -316,7 +316,7 @@ class TestRollback:
 
         with pytest.raises(PromotionConflict, match=r"rollback to .*@2 .*not yet brought to its end"):
             rollback()
-        assert queries.status(store, task).in_step
+        assert not queries.status(store, task).alarms
         assert rollback().version.number == 1  # now that it is known where it stands
 
     def test_another_head_than_the_one_it_was_decided_upon_is_a_conflict_before_all_else(

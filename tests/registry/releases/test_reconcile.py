@@ -67,7 +67,7 @@ class TestCrashed:
 
         status = queries.status(store, task)
 
-        assert status.in_step
+        assert not status.alarms
         assert (seen.stages, seen.aliases, seen.log) == (["Production"], {"production": 1}, [("promote", 1)])
         assert read(store, task).projected == (1, store.releases(task)[0].hash)
 
@@ -77,7 +77,7 @@ class TestCrashed:
         candidate(store)
         dies("append_release", promote)
 
-        assert queries.status(store, task).in_step
+        assert not queries.status(store, task).alarms
         assert (seen.stages, seen.log) == (["Staging"], [])
 
     @pytest.mark.parametrize("method", ["set_stage", "set_alias", "tag_version", "untag_task"])
@@ -130,7 +130,7 @@ class TestCrashed:
         monkeypatch.setattr(store, "set_stage", slow)
         candidate(store)
 
-        assert queries.status(store, task).in_step
+        assert not queries.status(store, task).alarms
         assert seen.stages == ["Production"]
 
     def test_a_late_and_then_killed_projection_is_no_drift(
@@ -143,7 +143,7 @@ class TestCrashed:
         promote()
         store.set_stage(task, 1, "Production")
 
-        assert queries.status(store, task).in_step
+        assert not queries.status(store, task).alarms
         assert seen.stages == ["None", "Production"]
 
     def test_a_late_staging_of_what_was_rolled_away_from_is_taken_back(
@@ -298,7 +298,7 @@ class TestDrift:
 
         lifecycle.restore(store, task)
 
-        assert queries.status(store, task).in_step
+        assert not queries.status(store, task).alarms
         assert (seen.stages[0], seen.aliases["production"], seen.log) == ("Production", 1, [("promote", 1)])
 
     def test_restore_where_nothing_was_ever_released(
@@ -310,7 +310,7 @@ class TestDrift:
 
         lifecycle.restore(store, task)
 
-        assert queries.status(store, task).in_step
+        assert not queries.status(store, task).alarms
         assert (seen.stages, seen.aliases, seen.log) == (["Staging"], {"staging": 1}, [])
 
     def test_adopt_writes_it_into_the_log(
@@ -324,7 +324,7 @@ class TestDrift:
 
         assert (moved.entry.action, moved.entry.override) == ("adopt", "")
         assert "says version 2" in moved.entry.drift
-        assert queries.status(store, task).in_step
+        assert not queries.status(store, task).alarms
         assert seen.log == [("promote", 1), ("adopt", 2)]
 
     def test_adopting_needs_what_a_promotion_needs(
@@ -379,7 +379,7 @@ class TestDrift:
 
         entry = rollback().entry
 
-        assert (entry.version, queries.status(store, task).in_step) == (2, True)
+        assert (entry.version, not queries.status(store, task).alarms) == (2, True)
         assert "says version 1" in entry.drift
 
     def test_the_same_version_is_put_back_where_it_belongs(
@@ -402,7 +402,7 @@ class TestEditedHistory:
         status = queries.status(store, task)
 
         assert status.faults == ("release 2 was edited after release 3 was based on it",)
-        assert (status.production.number, status.in_step) == (3, False)
+        assert (status.production.number, not status.alarms) == (3, False)
         assert [entry.broken for entry in queries.history(store, task)] == [False, False, True]
 
     def test_an_edit_of_the_last_entry_shows(self, store: Any, task: str, released: Any, edit_entry: Any) -> None:
@@ -435,7 +435,7 @@ class TestEditedHistory:
         released(1)
         store.tag_task(task, PROJECTED, "not a number")
 
-        assert queries.status(store, task).in_step
+        assert not queries.status(store, task).alarms
 
 
 def test_a_head_that_never_stops_moving_is_given_up(
