@@ -49,7 +49,7 @@ def take_in(root: str, task: str, folder: str, declare_base: bool = False, force
             report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
             decision = steps.gate(job, report)
             made = steps.register_version(job, run, adapter, report, decision, held.spent())
-    return registered_outcome(job, made, decision)
+    return registered_outcome(job, made, decision, steps.promote_passed(job, made, decision))
 
 
 def run(root: Path, task: str, folder: Path, declare_base: bool = False, force: bool = False) -> Outcome:

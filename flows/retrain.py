@@ -69,7 +69,8 @@ def retrain(
                 known = steps.registered(job, first := first or str(flow_run.id))
                 verdict = reason_steps.weigh(job, cause, known)
                 if verdict.action != "train":
-                    return skipped_outcome(job, verdict, known)
+                    run_steps.clean_up(job, known)
+                    return skipped_outcome(job, verdict, known, steps.promote_waiting(job, known))
                 steps.place_rows(job)
                 if not handed:
                     steps.push_data(job)
@@ -80,7 +81,7 @@ def retrain(
                     report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
                     decision = steps.gate(job, report)
                     made = steps.register_version(job, run, adapter, report, decision, held.spent())
-            return registered_outcome(job, made, decision)
+            return registered_outcome(job, made, decision, steps.promote_passed(job, made, decision))
     except Stopped as error:
         return Cancelled(message=f"{task}: {error}")
 

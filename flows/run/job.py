@@ -138,6 +138,13 @@ class Registered(Record):
     duplicate_of: str = ""
 
 
+class Promotion(Record):
+    """Whether a version that passed went on into Production; ``kept`` says why not, where the task asked for it."""
+
+    done: bool = False
+    kept: str = ""
+
+
 class Outcome(Record):
     """How a run ended. result: Unchanged, Duplicate, Staged, Promoted, Passed, GateRefused or Alert."""
 

@@ -11,51 +11,41 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from components.errors import PrefaceError, PromotionConflict, PromotionRefused, Stopped
+from components.errors import PrefaceError, Stopped
 from components.gates.decide import Decision
 from components.provenance.triggers import Verdict
 from flows.orchestration import run_logging
-from flows.run.job import Job, Outcome, Registered
-from flows.tasks import run_steps, steps
+from flows.run.job import Job, Outcome, Promotion, Registered
 
 
-def registered_outcome(job: Job, made: Registered, decision: Decision) -> State[Any]:
-    """The ending of a candidate that was registered; one that passed goes on to Production if the task says so."""
+def registered_outcome(job: Job, made: Registered, decision: Decision, promotion: Promotion) -> State[Any]:
+    """The ending of a candidate that was registered."""
     version = made.number
     if made.duplicate_of:
         return end("Duplicate", job, version, f"version {made.duplicate_of} came first out of another run of the same")
     if not decision.passed:
         return end("GateRefused", job, version, f"version {version} was registered, not staged: {decision.reasons}")
-    return _passed(job, version)
+    return _passed(job, version, promotion)
 
 
-def skipped_outcome(job: Job, verdict: Verdict, known: Registered | None) -> State[Any]:
-    """The ending of a run that trains nothing; it brings to its end what a killed run of the same left.
-
-    A training that nobody finished is left alone: whoever asked for it goes on from its checkpoint.
-    """
+def skipped_outcome(job: Job, verdict: Verdict, known: Registered | None, promotion: Promotion) -> State[Any]:
+    """The ending of a run that trains nothing."""
     if known is None:
-        run_steps.tidy(job)
         return end("Unchanged", job, 0, f"nothing to learn: {verdict}")
-    run_steps.settle(job, known)
-    if known.waits and job.promotes:
-        return _passed(job, known.number)
+    if promotion.done or promotion.kept:
+        return _passed(job, known.number, promotion)
     if verdict.action == "alert":
         waits = f"; version {known.number} waits in Staging: `preface promote {job.task}`" if known.waits else ""
         return end("Alert", job, known.number, f"{verdict}{waits}")
     return end("Unchanged", job, known.number, f"nothing to learn: {verdict}; --force trains all the same")
 
 
-def _passed(job: Job, version: int) -> State[Any]:
-    """The ending of a version that passed: in Production if the task says so and nothing came in between."""
+def _passed(job: Job, version: int, promotion: Promotion) -> State[Any]:
+    """The ending of a version that passed: in Production, or in Staging and why."""
     said = f"version {version} passed its gate and"
-    if not job.promotes:
-        return end("Staged", job, version, f"{said} waits in Staging")
-    try:
-        steps.promote_version(job, version)
-    except (PromotionConflict, PromotionRefused) as error:
-        return end("Staged", job, version, f"{said} waits in Staging: {error}")
-    return end("Promoted", job, version, f"{said} is in Production")
+    if promotion.done:
+        return end("Promoted", job, version, f"{said} is in Production")
+    return end("Staged", job, version, f"{said} waits in Staging" + f": {promotion.kept}" * bool(promotion.kept))
 
 
 def end(name: str, job: Job, version: int, message: str) -> State[Any]:

@@ -88,6 +88,17 @@ def record_early_failure(task: str) -> Iterator[None]:
         raise
 
 
+def clean_up(job: Job, known: Registered | None) -> None:
+    """Bring to its end what a killed run of the same left, where no training is to go on.
+
+    A training that nobody finished is left alone: whoever asked for it goes on from its checkpoint.
+    """
+    if known is None:
+        tidy(job)
+    else:
+        settle(job, known)
+
+
 @network_step("settle")
 def settle(job: Job, known: Registered) -> None:
     """Close what a killed run of the same left behind: its MLflow run, and its folder."""

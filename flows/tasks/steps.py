@@ -22,7 +22,7 @@ from components.base.machine import machine_of
 from components.config import params as params_file
 from components.config.params import MethodName
 from components.data.prepare import read_examples
-from components.errors import NotFound
+from components.errors import NotFound, PromotionConflict, PromotionRefused
 from components.gates.decide import Decision, decide
 from components.io.atomic import write_text
 from components.provenance.fingerprint import fingerprint
@@ -35,7 +35,7 @@ from flows.orchestration.step import network_step, step
 from flows.pages.gate_page import gate_markdown, report_rows
 from flows.run import bases, fetch
 from flows.run.candidate import draft, from_elsewhere
-from flows.run.job import Fetched, Import, Job, Registered
+from flows.run.job import Fetched, Import, Job, Promotion, Registered
 from flows.run.metric_log import MetricLog
 from flows.tasks import warm_start
 from flows.tasks.run_steps import CHECKPOINT, FLOW_RUN
@@ -238,6 +238,26 @@ def promote_version(job: Job, version: int) -> None:
     """Put a version that passed into Production, as params.yaml asks for this task."""
     moved = lifecycle.promote(Store(), job.task, version, reason="promotion: auto", base_hash=job.base.hash)
     events.moved(moved)
+
+
+def promote_passed(job: Job, made: Registered, decision: Decision) -> Promotion:
+    """Put a candidate that passed into Production, where the task asks for that."""
+    return _promote(job, made.number) if decision.passed and not made.duplicate_of else Promotion()
+
+
+def promote_waiting(job: Job, known: Registered | None) -> Promotion:
+    """The same for a version that passed in an earlier run, which ended before it could do so."""
+    return _promote(job, known.number) if known and known.waits else Promotion()
+
+
+def _promote(job: Job, version: int) -> Promotion:
+    if not job.promotes:
+        return Promotion()
+    try:
+        promote_version(job, version)
+    except (PromotionConflict, PromotionRefused) as error:  # something came in between
+        return Promotion(kept=str(error))
+    return Promotion(done=True)
 
 
 def report_in(file: Path) -> Report:
