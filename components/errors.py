@@ -124,7 +124,7 @@ def without_secrets(error: Exception) -> Exception:
 
 
 def line_of(error: BaseException) -> str:
-    """What an error of a library says as part of a message: on one line, as ``told`` shows it."""
+    """What an error of a library says as part of a message: on one line, as ``sanitized`` shows it."""
     return sanitized(" ".join(str(error).split()))
 
 

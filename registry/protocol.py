@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,15 @@ class Gate:
 
     def __str__(self) -> str:
         return f"{self.verdict} {self.report} {self.sha256}"
+
+    def is_of(self, report: bytes) -> bool:
+        """Whether these are the bytes of the report that it was registered with."""
+        return report_digest(report) == self.sha256
+
+
+def report_digest(report: bytes) -> str:
+    """What a version's tag keeps of its gate report's bytes, in hexadecimal digits."""
+    return hashlib.sha256(report).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -19,7 +18,7 @@ def decision(store: Store, version: Version) -> Mapping[str, Any] | None:
         raw = store.read_file(version.run_id, gate.report) if gate.report else b""
     except RegistryError:
         return None
-    return dict(json.loads(raw)) if hashlib.sha256(raw).hexdigest() == gate.sha256 else None
+    return dict(json.loads(raw)) if gate.is_of(raw) else None
 
 
 def scores(store: Store, version: Version) -> list[dict[str, str]]:

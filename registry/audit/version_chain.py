@@ -8,7 +8,6 @@ Nothing is moved or mended here.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from components.errors import PrefaceError, sanitized
 from registry.artifact.manifest import Manifest, trained_fingerprint
 from registry.audit.local_environment import LocalEnvironment
 from registry.audit.patience import Asking
-from registry.protocol import Gate, Run, Store, Version
+from registry.protocol import Gate, Run, Store, Version, report_digest
 from registry.release_log import PREFIX, Release, count
 from registry.releases import checks, drill_receipts
 from registry.releases.state import State
@@ -233,9 +232,8 @@ def _report(store: Store, version: Version, gate: Gate, asking: Asking) -> tuple
         raw = asking.artifacts.ask(lambda: store.read_file(version.run_id, gate.report))
     except PrefaceError as error:
         return None, f"{gate.report}: {error}", asked
-    found = hashlib.sha256(raw).hexdigest()
-    if found != gate.sha256:
-        return None, f"{gate.report} was changed: it has sha256 {found}, recorded is {gate.sha256}", True
+    if not gate.is_of(raw):
+        return None, f"{gate.report} was changed: it has sha256 {report_digest(raw)}, recorded is {gate.sha256}", True
     if checks.verdict(raw) is not (gate.verdict == "passed"):
         return None, f"{gate.report} says passed: {checks.verdict(raw)}, recorded is {gate.verdict}", True
     return raw, "", True

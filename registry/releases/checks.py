@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from components.errors import ArtifactError, BaseMismatch, NotFound
 from registry.artifact import adapter_folder
-from registry.protocol import Store, Version
+from registry.protocol import Store, Version, report_digest
 from registry.release_log import count, rolled_away
 from registry.releases.state import State
 
@@ -34,8 +33,8 @@ def refusals(store: Store, version: Version, state: State, adopting: bool = Fals
     champion = state.live.number if state.live else None
     if raw is None:
         found.append(f"its gate report {gate.report or '(none)'} is not in the store; {evaluate}")
-    elif hashlib.sha256(raw).hexdigest() != gate.sha256:
-        said = hashlib.sha256(raw).hexdigest()
+    elif not gate.is_of(raw):
+        said = report_digest(raw)
         found.append(f"its gate report was changed: sha256 {said}, registered as {gate.sha256}; {evaluate}")
     elif verdict(raw) is not True:
         found.append(f"its gate refused it; see `preface show {version.name}`")

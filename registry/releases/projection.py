@@ -1,7 +1,7 @@
 """Brings MLflow's stages, aliases and marks after the release log and the gates, from wherever a crash left them.
 
 ``plan`` says what is still to be written, given what the store says now: pure, and empty once all is as it should be.
-``bring`` reads, writes and reads again until nothing is left, so that of several who do it at once the last to look has
+``reconcile_projection`` reads, writes and reads again until nothing is left, so that of several who do it at once the last to look has
 it right. Whoever is killed on the way leaves a mark, and whoever comes next goes on. What may go where is not decided
 here.
 """
@@ -24,9 +24,8 @@ from registry.releases.state import PENDING, PROJECTED, State, read
 # Nothing here takes so long: a mark that is older was left by a process that was killed.
 STALE = timedelta(minutes=10)
 ROUNDS, TRIES = 50, 4
-LONGEST = (
-    5000  # characters of a mark that repeats an entry's words: one that MLflow refuses would stop every later move
-)
+# Characters of a mark that repeats an entry's words: one that MLflow refuses would stop every later move.
+LONGEST = 5000
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ later command brings to its end. What may go on to Production is decided in ``li
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from components.errors import RegistryError
 from registry.artifact import adapter_folder
 from registry.artifact.manifest import Manifest, trained_fingerprint
-from registry.protocol import Gate, Store, Version
+from registry.protocol import Gate, Store, Version, report_digest
 from registry.release_log import PREFIX
 from registry.releases import checks
 from registry.releases.projection import reconcile_projection
@@ -91,7 +90,7 @@ def _gate(report: Path, folder: str) -> Gate:
     passed = checks.verdict(raw)
     if passed is None:
         raise RegistryError(f"{report} does not say whether the gate passed: it must be a JSON object with `passed`")
-    return Gate("passed" if passed else "refused", f"{folder}/{report.name}", hashlib.sha256(raw).hexdigest())
+    return Gate("passed" if passed else "refused", f"{folder}/{report.name}", report_digest(raw))
 
 
 def _facts(manifest: Manifest) -> Mapping[str, str]:

@@ -138,7 +138,7 @@ class Scene:
 
 
 def spoilt(old: str, new: str) -> Supersede:
-    """``supersede`` with a fault in it."""
+    """``cancel_superseded_runs`` with a fault in it."""
     text = Path(late.__file__).read_text(encoding="utf-8")
     assert text.count(old) == 1
     module: Any = ModuleType("spoilt")
