@@ -40,15 +40,15 @@ def take_in(root: str, task: str, folder: str, declare_base: bool = False, force
         if known and not force:
             why = f"nothing new: {job.why_unchanged(known)}; --force imports it all the same"
             return end("Unchanged", job, known.number, why)
-        adapter = import_steps.fit_to_base(job)
+        candidate = import_steps.fit_to_base(job)
         steps.place_rows(job)
         steps.push_data(job)
         run = import_steps.open_run(job)
         run_logging.about(run=run)
         with run_steps.closing(run), concurrency.training_slot() as held:
-            report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
+            report = steps.evaluate_adapter(job, candidate, steps.measure_baselines(job), steps.champion(job))
             decision = steps.gate(job, report)
-            made = steps.register_version(job, run, adapter, report, decision, held.spent())
+            made = steps.register_version(job, run, candidate, report, decision, held.spent())
     return registered_outcome(job, made, decision, steps.promote_passed(job, made, decision))
 
 

@@ -77,10 +77,10 @@ def retrain(
                 run = run_steps.open_run(job, str(verdict), first)
                 run_logging.about(run=run)
                 with run_steps.closing(run), concurrency.training_slot() as held:
-                    adapter = steps.train_adapter(job, run, warm_start.fetched(job))
-                    report = steps.evaluate_adapter(job, adapter, steps.measure_baselines(job), steps.champion(job))
+                    candidate = steps.train_adapter(job, run, warm_start.fetched(job))
+                    report = steps.evaluate_adapter(job, candidate, steps.measure_baselines(job), steps.champion(job))
                     decision = steps.gate(job, report)
-                    made = steps.register_version(job, run, adapter, report, decision, held.spent())
+                    made = steps.register_version(job, run, candidate, report, decision, held.spent())
             return registered_outcome(job, made, decision, steps.promote_passed(job, made, decision))
     except Stopped as error:
         return Cancelled(message=f"{task}: {error}")

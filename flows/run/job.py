@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from pydantic import Field
 
 from components.base.base_model import bases_folder
 from components.config.params import BaseParams, MethodName, Record, TaskParams
@@ -136,6 +139,14 @@ class Registered(Record):
     waits: bool = False
     own: bool = False
     duplicate_of: str = ""
+
+
+class Candidate(Record):
+    """An adapter that waits to be judged: the file of its table, and the best validation loss of each start, where
+    it was trained from more than one."""
+
+    file: Path
+    starts: Mapping[str, float] = Field(default_factory=dict)
 
 
 class Promotion(Record):

@@ -11,7 +11,7 @@ from components.provenance.fingerprint import import_fingerprint
 from flows.dvc import repro
 from flows.orchestration.step import network_step, step
 from flows.run import bases
-from flows.run.job import Import, Imported
+from flows.run.job import Candidate, Import, Imported
 from registry.artifact import adapter_folder, peft_folder
 from registry.mlflow.store import Store
 from registry.releases.projection import now, user
@@ -55,7 +55,7 @@ def plan(root: str, task: str, imported: Imported, force: bool, data: repro.Data
 
 
 @step(name="fit to the base")
-def fit_to_base(job: Import) -> Path:
+def fit_to_base(job: Import) -> Candidate:
     """The adapter's table in the form that a training would have left it in, once it fits the base."""
     import safetensors.numpy
 
@@ -69,7 +69,7 @@ def fit_to_base(job: Import) -> Path:
     file = job.folder / "adapter.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
     safetensors.numpy.save_file({adapter_folder.TENSOR: found.tensor}, file)
-    return file
+    return Candidate(file=file)
 
 
 @network_step("open run")

@@ -35,7 +35,7 @@ from flows.orchestration.step import network_step, step
 from flows.pages.gate_page import gate_markdown, report_rows
 from flows.run import bases, fetch
 from flows.run.candidate import draft, from_elsewhere
-from flows.run.job import Fetched, Import, Job, Promotion, Registered
+from flows.run.job import Candidate, Fetched, Import, Job, Promotion, Registered
 from flows.run.metric_log import MetricLog
 from flows.tasks import warm_start
 from flows.tasks.run_steps import CHECKPOINT, FLOW_RUN
@@ -127,7 +127,7 @@ def push_data(job: Job) -> None:
 
 
 @step(name="train")
-def train_adapter(job: Job, run: str, start: Fetched | None = None) -> Path:
+def train_adapter(job: Job, run: str, start: Fetched | None = None) -> Candidate:
     """Train, or go on from the checkpoint of an interrupted run; every step's figures go to MLflow.
 
     Args:
@@ -145,9 +145,8 @@ def train_adapter(job: Job, run: str, start: Fetched | None = None) -> Path:
         )
         metrics({"train_seconds": trained.seconds, "best_validation_loss": trained.best_loss}, trained.best_step)
     file = job.folder / "adapter.safetensors"
-    said = {"starts": json.dumps(dict(trained.starts))}
-    safetensors.torch.save_file({adapter_folder.TENSOR: trained.table}, file, metadata=said)
-    return file
+    safetensors.torch.save_file({adapter_folder.TENSOR: trained.table}, file)
+    return Candidate(file=file, starts=dict(trained.starts))
 
 
 @step(name="measure baselines")
@@ -177,16 +176,16 @@ def champion(job: Job) -> Fetched | None:
 
 
 @step(name="evaluate")
-def evaluate_adapter(job: Job, adapter: Path, baselines: Path, rival: Fetched | None) -> Path:
+def evaluate_adapter(job: Job, candidate: Candidate, baselines: Path, rival: Fetched | None) -> Path:
     """Score the candidate, the baselines and the champion on the held-out test split."""
     from safetensors.torch import load_file
 
     from flows.run import contestants
 
     base = bases.of_job(job)
-    asked = contestants.in_words_of(base, job.params, job.method, load_file(adapter)[adapter_folder.TENSOR])
+    asked = contestants.in_words_of(base, job.params, job.method, load_file(candidate.file)[adapter_folder.TENSOR])
     report = contestants.report(base, job, asked, baselines, rival)
-    report = report.model_copy(update={"starts": warm_start.starts(adapter)})
+    report = report.model_copy(update={"starts": candidate.starts})
     return write_text(job.folder / "report.json", report.model_dump_json(indent=1))
 
 
@@ -207,7 +206,7 @@ def gate(job: Job, report_file: Path) -> Decision:
 
 @network_step("register")
 def register_version(
-    job: Job, run: str, adapter: Path, report_file: Path, decision: Decision, spent: Spent
+    job: Job, run: str, candidate: Candidate, report_file: Path, decision: Decision, spent: Spent
 ) -> Registered:
     """Write the adapter folder, register it with its report and what it cost, and clear the run's own folder."""
     from safetensors.numpy import load_file
@@ -225,7 +224,7 @@ def register_version(
     declared = ""
     if isinstance(job, Import):
         said, declared = from_elsewhere(said, job.imported), job.imported.declared
-    adapter_folder.write(folder, load_file(adapter)[adapter_folder.TENSOR], said)
+    adapter_folder.write(folder, load_file(candidate.file)[adapter_folder.TENSOR], said)
     version = registration.register(
         store, folder, run, verdict, job.data.dvc_md5, job.forced, declared, evidence=[report_file]
     )

@@ -8,12 +8,9 @@ and settings that the version in Production was trained from already give nothin
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect.logging import get_run_logger
-from safetensors import safe_open
 
 from components.provenance.fingerprint import fingerprint, settings_fingerprint
 from flows.orchestration.step import network_step
@@ -73,13 +70,6 @@ def table(start: Fetched) -> Tensor:
     import torch
 
     return torch.from_numpy(fetch.adapter_of(start).tensor).clone()
-
-
-def starts(adapter: Path) -> dict[str, float]:
-    """The best validation loss of each start, which training wrote down with the adapter; empty if it had but one."""
-    with safe_open(adapter, framework="np") as stored:
-        said: dict[str, float] = json.loads((stored.metadata() or {}).get("starts", "{}"))
-    return said
 
 
 def _learned(job: Job, live: Version) -> bool:

@@ -1,9 +1,9 @@
 """Brings MLflow's stages, aliases and marks after the release log and the gates, from wherever a crash left them.
 
 ``plan`` says what is still to be written, given what the store says now: pure, and empty once all is as it should be.
-``reconcile_projection`` reads, writes and reads again until nothing is left, so that of several who do it at once the last to look has
-it right. Whoever is killed on the way leaves a mark, and whoever comes next goes on. What may go where is not decided
-here.
+``reconcile_projection`` reads, writes and reads again until nothing is left, so that of several who do it at once the
+last to look has it right. Whoever is killed on the way leaves a mark, and whoever comes next goes on. What may go where
+is not decided here.
 """
 
 from __future__ import annotations
