@@ -24,7 +24,6 @@ def make(root: Path, tasks: int, steps: int) -> list[str]:
     Args:
         steps: of each training, which makes a run as long as is wanted.
     """
-    shutil.copytree(ROOT / "components", root / "components", ignore=shutil.ignore_patterns("__pycache__"))
     (root / ".dvc").mkdir()
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
         shutil.copy(ROOT / name, root / name)

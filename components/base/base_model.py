@@ -226,7 +226,7 @@ def _stage(name: str) -> None:
     declared = params.load(Path("params.yaml"))
     base = declared.bases[declared.base(name)]
     refuse_sources(declared, Path(), bases=[name])
-    identity.require(identity.FOLDER / "bases" / f"{name}.json", identity.of_base(base), "preface prepare")
+    identity.require(identity.FOLDER / "bases" / f"{name}.json", identity.pins(base), "preface prepare")
     materialise(name, base, Path("bases") / name, others=bases_folder(Path()))
 
 

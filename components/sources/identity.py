@@ -1,7 +1,7 @@
 """What a source holds and which settings make data of it: a small file per task and per base, which DVC's stages read.
 
-    data/sources/TASK.json          {"source": address, "identity": {...}, "data": settings}
-    data/sources/bases/NAME.json    {"source": address, "sha256": pin, "hash": pin}
+    data/sources/TASK.json          {"source": address, "identity": {...}, "data": settings, "code": {stage: digest}}
+    data/sources/bases/NAME.json    {"source": address, "sha256": pin, "hash": pin, "code": {stage: digest}}
 
 The address has lost its secrets, so that none reaches dvc.lock, DVC's run cache or a manifest, and a presigned address
 that was signed anew is still the same. Who looks at sources, and what a stage does, is not known here.
@@ -22,17 +22,28 @@ from components.redaction import redact
 FOLDER = Path("data/sources")
 
 
-def of_task(data: DataParams, resolved: Mapping[str, str]) -> dict[str, Any]:
-    """The content of a task's file; ``resolved`` is what ``sources.resolve`` says of its source."""
+def of_task(data: DataParams, resolved: Mapping[str, str], code: Mapping[str, str]) -> dict[str, Any]:
+    """The content of a task's file.
+
+    Args:
+        resolved: what ``byte_source.resolve`` says of its source.
+        code: digests of the code of its stages, by their names.
+    """
     return {
         "source": redact(data.source),
         "identity": {key: value for key, value in resolved.items() if key != "source"},
         "data": settings(data),
+        "code": dict(code),
     }
 
 
-def of_base(base: BaseParams) -> dict[str, Any]:
-    """The content of a base's file."""
+def of_base(base: BaseParams, code: Mapping[str, str]) -> dict[str, Any]:
+    """The content of a base's file; ``code`` as in ``of_task``."""
+    return pins(base) | {"code": dict(code)}
+
+
+def pins(base: BaseParams) -> dict[str, Any]:
+    """What params.yaml pins a base to."""
     return {"source": redact(base.source), "sha256": base.sha256, "hash": base.hash}
 
 

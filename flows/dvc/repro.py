@@ -25,6 +25,7 @@ from components.config import params
 from components.config.params import Params, TaskParams
 from components.data.prepare import read_report
 from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable, Unforeseen
+from components.provenance import stage_code
 from components.redaction import redact
 from components.sources import byte_source, identity, object_store
 from components.sources.own_folders import refuse_sources
@@ -122,9 +123,15 @@ def _look(root: Path, task: str, declared: Params) -> None:
     """Write down what the task's source holds now, and what its base is pinned to."""
     settings = declared.task(task)
     held = byte_source.resolve(settings.data.source, settings.data.sha256, root=root)
-    identity.write(root / identity.FOLDER / f"{task}.json", identity.of_task(settings.data, held))
-    pinned = identity.of_base(declared.bases[settings.base])
+    identity.write(
+        root / identity.FOLDER / f"{task}.json", identity.of_task(settings.data, held, _code("fetch", "prepare"))
+    )
+    pinned = identity.of_base(declared.bases[settings.base], _code("base"))
     identity.write(root / identity.FOLDER / "bases" / f"{settings.base}.json", pinned)
+
+
+def _code(*stages: str) -> dict[str, str]:
+    return {stage: stage_code.digest(stage) for stage in stages}
 
 
 def _targets(chosen: Mapping[str, TaskParams]) -> list[str]:

@@ -59,7 +59,6 @@ def case(inputs: Path, tmp_path: Path) -> Callable[..., Case]:
         for name in PIPELINE:
             (project / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, project / name)
-        shutil.copytree(ROOT / "components", project / "components", ignore=shutil.ignore_patterns("__pycache__"))
         lines = ["bases:", *_indented(inputs / "tiny.bases.yaml", inputs), *_indented(folder / "bases.yaml", inputs)]
         text = "\n".join([*lines, "tasks:", *_indented(folder / "task.yaml", inputs)]) + "\n"
         (project / "params.yaml").write_text(text.replace(":8765/", f":{port}/"), encoding="utf-8")

@@ -227,7 +227,6 @@ def _prepared_project(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder
     from registry.mlflow.store import Store
 
     root = tmp_path_factory.mktemp("flow") / "project"
-    shutil.copytree(ROOT / "components", root / "components", ignore=shutil.ignore_patterns("__pycache__"))
     (root / ".dvc").mkdir()
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
         shutil.copy(ROOT / name, root / name)

@@ -128,9 +128,9 @@ def test_the_stage_makes_a_base_of_params_yaml(folder: Path, tmp_path: Path) -> 
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     note = tmp_path / identity.FOLDER / "bases" / "tiny.json"
-    identity.write(note, identity.of_base(pinned(folder)) | {"hash": "0" * 64})
+    identity.write(note, identity.pins(pinned(folder)) | {"hash": "0" * 64})
     assert "tiny.json says of hash what params.yaml said before; run `preface prepare`" in stage("tiny").stderr
-    identity.write(note, identity.of_base(pinned(folder)))
+    identity.write(note, identity.pins(pinned(folder)))
     assert stage("tiny").returncode == 0
     assert hash_base(tmp_path / "bases" / "tiny").value == bases["tiny"]["hash"]
     refused = stage("huge")

@@ -388,6 +388,6 @@ def test_the_stage_fetches_what_was_resolved(tmp_path: Path) -> None:
     note.write_text(json.dumps({"source": "other.tsv"}))
     assert "is about other.tsv, params.yaml says rows.tsv" in stage(tmp_path, "reviews").stderr
 
-    identity.write(note, identity.of_task(load(tmp_path / "params.yaml").task("reviews").data, {"sha256": "0"}))
+    identity.write(note, identity.of_task(load(tmp_path / "params.yaml").task("reviews").data, {"sha256": "0"}, {}))
     assert stage(tmp_path, "reviews").returncode == 0
     assert got(tmp_path / "data" / "raw" / "reviews") == {"rows.tsv": ROWS}
