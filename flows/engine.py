@@ -15,7 +15,7 @@ from components import log_redaction
 from components.errors import ParamsError
 from flows.process import collector, local_project
 
-# A log of many runs is for programs: each line one JSON object (``run_log.JsonLine``).
+# A log of many runs is for programs: each line one JSON object (``run_logging.JsonLine``).
 JSON_LINES = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json",
     "PREFECT_LOGGING_FORMATTERS_JSON_CLASS": "flows.orchestration.run_logging.JsonLine",

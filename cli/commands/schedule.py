@@ -67,8 +67,8 @@ def deploy(pool: str, as_json: bool) -> None:
     root = local_project.enter()
     declared = params_file.load(root / "params.yaml")
     _server("preface schedule")
+    from components.io.atomic import write_text
     from flows.orchestration import deployments
-    from flows.orchestration.step import write_text
 
     done = deployments.sync(declared, pool)
     write_text(root / "prefect.yaml", deployments.prefect_yaml(declared, pool))

@@ -47,7 +47,7 @@ def restore(root: Path, task: str, lock: Mapping[str, Any], to: Path) -> None:
 
     Args:
         root: the project whose cache and remotes are asked.
-        lock: a task's complete lock entry, as ``data_step.lock_entry`` gives it and a manifest keeps it.
+        lock: a task's complete lock entry, as ``repro.lock_entry`` gives it and a manifest keeps it.
 
     Raises:
         SourceUnavailable: the cache has them not, and a remote did not answer.

@@ -258,7 +258,7 @@ class TestRefusals:
             evaluate(same, 2)
 
     def test_bytes_that_were_exchanged_on_the_way(self, same: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = steps.data_step.prepare
+        real = steps.repro.prepare
 
         def exchanging(*arguments: Any) -> Any:
             folder = same.root / ".preface" / "runs" / "evaluate-film@2" / "adapter"

@@ -335,7 +335,7 @@ class TestRefusals:
     def test_a_folder_that_changes_while_it_is_read(
         self, untouched: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = import_adapter.steps.data_step.prepare
+        real = import_adapter.steps.repro.prepare
 
         def changing(*arguments: Any) -> Any:
             table = load_file(folder / adapter_folder.WEIGHTS)[adapter_folder.TENSOR]

@@ -188,8 +188,8 @@ def test_a_port_that_somebody_took_meanwhile_is_not_the_last(tmp_path: Path, mon
     code = "import sys; sys.exit('[Errno 98] error while attempting to bind: address already in use')"
     server_that(monkeypatch, tmp_path, code)
     asked: list[int] = []
-    port = temporary_server.services.free_port
-    monkeypatch.setattr(temporary_server.services, "free_port", lambda: asked.append(port()) or asked[-1])
+    port = temporary_server.supervisor.free_port
+    monkeypatch.setattr(temporary_server.supervisor, "free_port", lambda: asked.append(port()) or asked[-1])
 
     with pytest.raises(SetupError, match="address already in use"):
         temporary_server._start(tmp_path)

@@ -75,7 +75,7 @@ class Checkout:
 def checkout(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Checkout]:
     """Nothing of it runs when the test is over, whatever became of it."""
     made = Checkout(tmp_path / "project", free_port(), free_port())
-    for package in ("flows", "registry", "components"):
+    for package in ("cli", "flows", "registry", "components"):
         shutil.copytree(ROOT / package, made.root / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file, fixed, own in (
         ("flows/local_stack/ui.py", f"= {ui.MLFLOW_PORT}, {ui.PREFECT_PORT}\n", f"= {made.mlflow}, {made.prefect}\n"),

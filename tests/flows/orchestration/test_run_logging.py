@@ -94,7 +94,7 @@ def test_every_flow_begins_its_log_and_its_durations() -> None:
         if module.name == "flows.engine":
             continue
         for each in vars(importlib.import_module(module.name)).values():
-            if isinstance(each, Flow) and "run_log.begin(" not in inspect.getsource(each.fn):
+            if isinstance(each, Flow) and "run_logging.begin(" not in inspect.getsource(each.fn):
                 without.append(each.name)
 
     assert without == []

@@ -131,7 +131,7 @@ def test_a_night_that_was_cut_short_is_brought_to_its_end_by_the_next(
         raise StoreUnavailable("the server did not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "bring", away)
+        patch.setattr(lifecycle, "reconcile_projection", away)
         ((_, came),) = bulk_rollback.run(store, steps, reason="bad data", base_hash=lambda _: base_hash)
     assert isinstance(came, StoreUnavailable)
     assert read(store, task).shown == ({2}, {2})
