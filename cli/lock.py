@@ -17,6 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from components import distribution
 from components.errors import SetupError
 from components.io import atomic
 
@@ -31,7 +32,7 @@ CUDA_PARTS = re.compile(r"(nvidia|cuda)-|triton==")
 
 def freeze() -> list[str]:
     """What pip says is installed here, without pip itself and this project."""
-    command = [sys.executable, "-m", "pip", "freeze", "--all", "--exclude", "pip", "--exclude", "preface"]
+    command = [sys.executable, "-m", "pip", "freeze", "--all", "--exclude", "pip", "--exclude", distribution.NAME]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SetupError(f"pip freeze failed: {done.stderr.strip().splitlines()[-1]}; run 'make setup'")

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from cli.commands import audit, inspect, release, schedule, train
+from components import distribution
 from components.errors import sanitized
 from flows.process import edge
 
@@ -45,7 +46,7 @@ class _InOrder(click.Group):
 
 
 @click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="preface")
+@click.version_option(package_name=distribution.NAME, prog_name="preface")
 def preface() -> None:
     """Keeps language-model adapters alive in production: prepare, retrain, promote, roll back.
 
@@ -56,6 +57,7 @@ def preface() -> None:
 
 
 for _command in (
+    train.init,
     train.prepare,
     train.retrain,
     train.evaluate,

@@ -204,6 +204,22 @@ def _tell(outcome: Outcome) -> Outcome:
 
 
 @click.command()
+@click.argument("folder", default=".", metavar="[FOLDER]", type=click.Path(file_okay=False, path_type=Path))
+def init(folder: Path) -> None:
+    """Make a folder of a git repository a project.
+
+    \b
+    Example:
+        preface init
+    """
+    from cli import new_project
+
+    for name in new_project.write(folder):
+        say(f"wrote {folder / name}")
+    suggest(f"describe a task in {folder / 'params.yaml'}, then `preface retrain TASK`")
+
+
+@click.command()
 @as_json_option
 def doctor(as_json: bool) -> None:
     """Check the installation and say what to repair.

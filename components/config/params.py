@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 # Named "as" themselves: whoever needs a record of params.yaml finds it here.
 from components.config.data_params import BaseParams as BaseParams
@@ -193,7 +193,7 @@ class Params(Record):
     """The whole of params.yaml."""
 
     bases: dict[str, BaseParams]
-    tasks: dict[str, TaskParams]
+    tasks: Annotated[dict[str, TaskParams], BeforeValidator(lambda given: {} if given is None else given)]
 
     def task(self, name: str) -> TaskParams:
         """The task's record, or a ParamsError that names the near misses."""

@@ -24,7 +24,15 @@ from components import errors
 from components.config import params
 from components.config.params import Params, TaskParams
 from components.data.prepare import read_report
-from components.errors import DataError, PrefaceError, SetupError, SourceError, SourceUnavailable, Unforeseen
+from components.errors import (
+    DataError,
+    ParamsError,
+    PrefaceError,
+    SetupError,
+    SourceError,
+    SourceUnavailable,
+    Unforeseen,
+)
 from components.provenance import stage_code
 from components.redaction import redact
 from components.sources import byte_source, identity, object_store
@@ -78,6 +86,8 @@ def prepare(
     """
     declared = params.load(root / "params.yaml")
     chosen = {task: declared.task(task) for task in (tasks or declared.tasks)}
+    if not chosen:
+        raise ParamsError(f"{root / 'params.yaml'} has no task; describe one under `tasks:`")
     refuse_sources(declared, root, chosen, {settings.base for settings in chosen.values()})
     dvc_yaml.require_same(root / "params.yaml", declared)
     with _alone(root):

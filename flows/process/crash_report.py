@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from components import distribution
 from components.errors import ParamsError, sanitized
 from components.redaction import redact
 from flows.process import local_project
 
 FOLDER = Path(local_project.FOLDER) / "crashes"
 KEPT = 20  # reports of a project: a command that crashes every minute must not fill the disk
-LIBRARIES = ("preface", "prefect", "mlflow", "dvc", "torch", "transformers", "peft", "pydantic", "click")
+LIBRARIES = (distribution.NAME, "prefect", "mlflow", "dvc", "torch", "transformers", "peft", "pydantic", "click")
 _TITLE = "Preface crashed. Passwords and tokens are masked; look it over, then attach it to your report.\n"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from components import distribution
 from components.base.base_hash import BaseHash
 from components.base.base_support import KVShape
 from components.base.machine import Machine
@@ -78,7 +79,7 @@ def draft(
         max_tokens=params.data.max_tokens,
         max_new_tokens=params.max_new_tokens,
         metrics=report.candidate.metrics,
-        code=CodePin(version=version("preface"), git_commit=git_commit(root)),
+        code=CodePin(version=distribution.version(), git_commit=git_commit(root)),
         libraries=libraries(),
         machine=machine,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -15,6 +15,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from components import distribution
+
 PACKAGES = ("components", "registry")
 # What those import when a version is loaded and asked; tests/registry/artifact/test_wheel.py asks them.
 NEEDED = (
@@ -31,16 +33,16 @@ def requirements() -> list[str]:
 
 def write(folder: Path) -> Path:
     """The wheel, in a folder that is made if it is not there."""
-    version = importlib.metadata.version("preface")
-    file = folder / f"preface-{version}-py3-none-any.whl"
+    version, stem = distribution.version(), distribution.NAME.replace("-", "_")
+    file = folder / f"{stem}-{version}-py3-none-any.whl"
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(_packed(f"preface-{version}.dist-info", version))
+    file.write_bytes(_packed(f"{stem}-{version}.dist-info", version))
     return file
 
 
 def _packed(info: str, version: str) -> bytes:
     contents = dict(_sources())
-    contents[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: preface\nVersion: {version}\n".encode()
+    contents[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {distribution.NAME}\nVersion: {version}\n".encode()
     contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: preface\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     record = io.StringIO()
     lines = csv.writer(record, lineterminator="\n")

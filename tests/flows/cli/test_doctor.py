@@ -96,6 +96,13 @@ class TestPackages:
         assert doctor.packages(lock).found.startswith("pytest ")
 
     def test_without_a_lock_nothing_is_claimed(self, tmp_path: Path) -> None:
+        check = doctor.packages(tmp_path / "requirements.lock")
+
+        assert (result(check), check.found) == ("ok", "preface-adapters 0.1.0, and the project pins no versions")
+
+    def test_a_lock_that_cannot_be_read_is_a_warning(self, tmp_path: Path) -> None:
+        (tmp_path / "requirements.lock").mkdir()
+
         assert result(doctor.packages(tmp_path / "requirements.lock")) == "warn"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from components import distribution
 from components.base.base_hash import BaseHash
 from components.base.base_support import KVShape
 from components.base.machine import Machine
@@ -93,7 +94,7 @@ def test_it_says_where_it_comes_from(tmp_path: Path) -> None:
     assert (said.data.hash, said.data.lock) == (DATA.content_hash, DATA.lock_entry)
     assert (said.fingerprint, said.metrics) == ("f" * 64, {"accuracy": 0.9})
     assert (said.machine, said.recipe) == (MACHINE, RECIPE)
-    assert said.code.version == version("preface")
+    assert said.code.version == distribution.version()
     assert said.libraries["torch"] == version("torch")
     assert abs(datetime.now(UTC) - datetime.fromisoformat(said.created)) < timedelta(minutes=1)
 
