@@ -12,7 +12,7 @@ _KEPT = Path(__file__).with_name("project")
 # Where each file belongs, and what it is called among ours.
 FILES = {
     "params.yaml": "params.yaml",
-    "dvc.yaml": "dvc.yaml",
+    "dvc.yaml": "pipeline.yaml",  # not under its own name: DVC reads every dvc.yaml below a repository
     ".dvc/config": "dvc-config",
     ".dvc/.gitignore": "dvc-gitignore",
     ".dvcignore": "dvcignore",
