@@ -208,3 +208,13 @@ def test_the_readme_names_every_command_and_no_target_that_is_not() -> None:
     assert [name for name in preface.commands if f"preface {name}" not in text] == []
     assert named - targets == set()
     assert {"demo", "test"} <= named
+
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]+)", page.read_text(encoding="utf-8"))
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
