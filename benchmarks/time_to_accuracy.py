@@ -30,8 +30,8 @@ from benchmarks.train import LIBRARIES, ROOT, Bench
 from components.config.params import MethodName, TaskParams
 from components.data.prepare import read_examples
 from components.data.template import Template
-from components.prefix import methods
 from components.prefix.inference import answer, from_artifact
+from components.prefix.methods import method as methods
 from components.records import Split
 from components.training.batches import epoch_batches
 from components.training.trainer import AdapterTrainer, learning_rate, optimizer_step

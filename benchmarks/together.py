@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.fleet import tell
 from benchmarks.train import LIBRARIES, Bench
 from components.config.params import MethodName
-from components.prefix import methods
+from components.prefix.methods import method as methods
 from components.training.trainer import AdapterTrainer, optimizer_step
 
 RESULTS = Path(__file__).parent / "results" / "together.json"

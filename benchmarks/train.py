@@ -32,7 +32,7 @@ from components.config import params
 from components.config.params import MethodName, TaskParams
 from components.data.prepare import read_examples
 from components.evaluation.peak_memory import PeakMemory
-from components.prefix import methods
+from components.prefix.methods import method as methods
 from components.training.batches import TrainingRow, epoch_batches
 from components.training.trainer import AdapterTrainer, optimizer_step
 from components.training.training_data import TrainingData

@@ -15,7 +15,7 @@ from components.base.base_hash import hash_base
 from components.base.base_model import Base, load
 from components.config.params import DataParams, GateRule, TaskParams
 from components.prefix.inference import from_artifact
-from components.prefix.methods import build
+from components.prefix.methods.method import build
 from components.training.batches import TrainingRow
 from components.training.losses import row_losses
 

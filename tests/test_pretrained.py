@@ -30,7 +30,7 @@ from components.evaluation.report import Report, evaluate
 from components.prefix.decoder import Decoder, last, logits, pad
 from components.prefix.inference import answer, from_artifact
 from components.prefix.kv_prefix import PrefixRows
-from components.prefix.methods import build
+from components.prefix.methods.method import build
 from components.prefix.methods.text import hard_prompt
 from components.training.adapter_training import train_adapter
 from flows.run import candidate

@@ -32,7 +32,7 @@ from components.evaluation.metrics import Scored, mean_interval, score
 from components.evaluation.peak_memory import PeakMemory
 from components.prefix.inference import answer
 from components.prefix.kv_prefix import KVPrefix
-from components.prefix.methods import Method, build
+from components.prefix.methods.method import Method, build
 from components.records import Record, Split
 from components.training.loop import Observe, train
 from components.training.training_data import TrainingData

@@ -14,7 +14,7 @@ from components.base.base_model import Base
 from components.config.params import MethodName, TaskParams
 from components.data.prepare import Examples
 from components.errors import Diverged
-from components.prefix.methods import build
+from components.prefix.methods.method import build
 from components.training.distributed.launch import train_together
 from components.training.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from components.training.loop import Observe, Run, Trained, advance, train

@@ -19,7 +19,7 @@ from torch import Tensor
 from components.config.params import TrainingParams
 from components.errors import TrainingError
 from components.io import atomic
-from components.prefix.methods import Method
+from components.prefix.methods.method import Method
 
 
 @dataclass

@@ -25,7 +25,7 @@ from components.config.params import TrainingParams
 from components.errors import Diverged, TrainingError
 from components.prefix.decoder import KEPT_PER_READ, by_length
 from components.prefix.kv_prefix import KVPrefix
-from components.prefix.methods import Method
+from components.prefix.methods.method import Method
 from components.training.batches import TrainingRow, epoch_batches
 from components.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from components.training.distributed.process_group import SINGLE_PROCESS, ProcessGroup

@@ -20,7 +20,7 @@ from components.config.params import MethodName, TaskParams
 from components.config.sweep_params import choices
 from components.data.prepare import Examples
 from components.errors import TrainingError
-from components.prefix.methods import build
+from components.prefix.methods.method import build
 from components.training.loop import Observe, Run, advance
 from components.training.training_data import TrainingData
 

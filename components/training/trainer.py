@@ -17,7 +17,7 @@ import torch
 
 from components.base.base_model import Base
 from components.config.params import TrainingParams
-from components.prefix.methods import Method, prefixes
+from components.prefix.methods.method import Method, prefixes
 from components.training.batches import TrainingRow
 from components.training.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from components.training.losses import losses

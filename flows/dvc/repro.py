@@ -6,7 +6,6 @@ written in dvc.yaml and components/; nothing of it is known here.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
@@ -20,7 +19,6 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from components import errors
 from components.config import params
 from components.config.params import Params, TaskParams
 from components.data.prepare import read_report
@@ -29,33 +27,17 @@ from components.errors import (
     ParamsError,
     PrefaceError,
     SetupError,
-    SourceError,
-    SourceUnavailable,
-    Unforeseen,
 )
 from components.provenance import stage_code
 from components.redaction import redact
-from components.sources import byte_source, identity, object_store
+from components.sources import byte_source, identity
 from components.sources.own_folders import refuse_sources
-from flows.dvc import dvc_yaml
-from flows.process import crash_report
-from flows.process.edge import REMEDIES
+from flows.dvc import dvc_yaml, faults
 
-# A stage of ours that crashed. DVC's own faults are told by their last lines.
-_TRACEBACK = "Traceback (most recent call last)"
-_RAISED = re.compile(r"[\w.]+(?:Error|Exception|Interrupt|Group|Warning)\b(?:: |$)")
 WAIT = 3600.0  # seconds that a preparation waits for the one before it
 # Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
 RETRY_DEFAULTS = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "3"}
-# Faults of the machine, in the words that DVC passes on: what to do about each.
-_ROOM = "the disk is full, or `ulimit -f` lets no file grow; make room (df -h), then run the command again"
-_MACHINE = {
-    "is not a git repository": "DVC works in one alone: type `git init` there, then run the command again",
-    "dvc.lock' validation failed": "`git checkout dvc.lock` brings it back; or delete it, and it is made anew",
-    "'dvc.lock' is corrupted": "`git checkout dvc.lock` brings it back; or delete it, and it is made anew",
-} | dict.fromkeys(("disk I/O error", "disk is full", "No space left on device", "File too large"), _ROOM)
 _RUNNING = re.compile(r"Running stage '([^']+)'")
-_STAGES = re.compile(r"'([a-z]+@[^']+)'")
 
 
 @dataclass(frozen=True)
@@ -161,14 +143,14 @@ def _faults(root: Path, lines: Sequence[str], chosen: Mapping[str, TaskParams]) 
         if begun := _RUNNING.match(line):
             stage = begun[1]
         if line.startswith("ERROR: failed to reproduce"):
-            failed |= set(_STAGES.findall(line))
+            failed |= set(faults.STAGES.findall(line))
         said.setdefault(stage, []).append(line)
     found = {}
     for task, settings in chosen.items():
         mine = [each for each in (f"base@{settings.base}", f"fetch@{task}", f"prepare@{task}") if each in failed]
         if mine:
-            found[task] = _fault(root, said.get(mine[0], lines), "repro")
-    return found or {task: _fault(root, [line for line in lines if line], "repro") for task in chosen}
+            found[task] = faults.fault(root, said.get(mine[0], lines), "repro")
+    return found or {task: faults.fault(root, [line for line in lines if line], "repro") for task in chosen}
 
 
 def push(root: Path, tasks: Sequence[str] | None = None) -> None:
@@ -239,7 +221,7 @@ def dvc(root: Path, arguments: Sequence[str], say: Callable[[str], None] = lambd
     """Run one command of DVC in the project and return what it said; raise what went wrong as one line."""
     status, lines = _run(root, arguments, say)
     if status:
-        raise _fault(root, [line for line in lines if line], arguments[0])
+        raise faults.fault(root, [line for line in lines if line], arguments[0])
     return lines
 
 
@@ -263,46 +245,3 @@ def _run(root: Path, arguments: Sequence[str], say: Callable[[str], None]) -> tu
             if line.startswith(("Running stage", "Stage ")):
                 say(lines[-1])
     return process.returncode, lines
-
-
-def _crashed(root: Path, lines: Sequence[str], command: str) -> Unforeseen | None:
-    """The error of a stage of ours that ended in a traceback; all that was said is in a report."""
-    if command != "repro" or not any(line.startswith(_TRACEBACK) for line in lines):
-        return None
-    raised = next((line for line in reversed(lines) if _RAISED.match(line)), "no error named")
-    stages = [stage for line in lines if line.startswith("ERROR: failed to") for stage in _STAGES.findall(line)]
-    said = f"the stage {stages[0] if stages else f'of dvc {command}'} crashed: {errors.sanitized(raised)}"
-    with contextlib.suppress(OSError):
-        report = crash_report.write([f"dvc {command}"], "\n".join(lines), root)
-        return Unforeseen(f"{said}; report it with the file {report}")
-    return Unforeseen(said)
-
-
-def _fault(root: Path, lines: Sequence[str], command: str) -> PrefaceError:
-    """The error of a failed stage, of the class that it names itself, or else what DVC said of its own trouble.
-
-    A stage ends with `CLASS: message`, and DVC reports behind it that the stage failed.
-    """
-    for line in reversed(lines):
-        name, _, message = line.partition(": ")
-        kind = getattr(errors, name, None)
-        if isinstance(kind, type) and issubclass(kind, PrefaceError):
-            return kind(message)
-    lines = [line for line in lines if not line.startswith("Having any troubles?")]  # DVC's own advertisement
-    own = [line for line in lines if line.startswith("ERROR: ")]
-    said, everything = "; ".join(own), " ".join(lines)
-    remedy = object_store.refusal(everything)
-    if remedy:
-        return SourceError(f"dvc {command} failed, the remote refuses: {said}; {remedy}")
-    if object_store.is_down(everything):
-        return SourceUnavailable(
-            f"dvc {command} failed, the remote does not answer: {said}; check AWS_ENDPOINT_URL and try again"
-        )
-    if crashed := _crashed(root, lines, command):
-        return crashed
-    last = [line for line in lines if line not in own][-1:]  # of a traceback, what was raised
-    failed = f"dvc {command} failed: {'; '.join([*last, *own]) or 'no output'}"
-    number = re.search(r"\[Errno (\d+)\]", everything)
-    remedy = next((each for words, each in _MACHINE.items() if words in everything), "")
-    remedy = remedy or (REMEDIES.get(int(number[1]), "") if number else "")
-    return SetupError(f"{failed}; {remedy}") if remedy else DataError(failed)

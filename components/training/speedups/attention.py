@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from components.base.base_model import Base
-from components.prefix.methods import Method
+from components.prefix.methods.method import Method
 from components.training.batches import TrainingRow
 
 # Scores of one step: float32 before the softmax, the base's dtype after it.

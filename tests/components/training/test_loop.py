@@ -19,7 +19,7 @@ from components.base.base_model import Base, load
 from components.config.params import DataParams, GateRule, PrefixParams, PromptParams, TaskParams, TrainingParams
 from components.errors import Diverged, TrainingError
 from components.prefix.kv_prefix import KVPrefix
-from components.prefix.methods import Method, build
+from components.prefix.methods.method import Method, build
 from components.prefix.methods.prompt import PromptTuning
 from components.provenance.fingerprint import RECIPE
 from components.training.batches import STRETCH, TrainingRow, epoch_batches

@@ -15,7 +15,7 @@ from components.base.base_hash import hash_base
 from components.base.base_model import Base, load
 from components.config.params import DataParams, GateRule, TaskParams
 from components.prefix.kv_prefix import KVPrefix
-from components.prefix.methods import build
+from components.prefix.methods.method import build
 from components.training import loop
 from components.training.batches import TrainingRow
 from components.training.loop import Run, advance, train

@@ -23,7 +23,7 @@ from components.errors import DataError, ParamsError, PrefaceError, SetupError, 
 from components.provenance import stage_code
 from components.redaction import redact
 from components.sources import identity
-from flows.dvc import repro
+from flows.dvc import faults, repro
 
 ROOT = Path(__file__).parents[3]
 ROWS = b"text,target\n" + b"".join(b"text number %d,%s\n" % (n, (b"neg", b"pos")[n % 2]) for n in range(60))
@@ -634,7 +634,7 @@ def project_of_one(tmp_path: Path) -> Callable[..., Path]:
     ],
 )
 def test_a_fault_of_the_machine_comes_with_what_to_do(tmp_path: Path, said: str, remedy: str) -> None:
-    fault = repro._fault(tmp_path, [said, "Having any troubles? Hit us up at https://dvc.org/support"], "repro")
+    fault = faults.fault(tmp_path, [said, "Having any troubles? Hit us up at https://dvc.org/support"], "repro")
 
     assert isinstance(fault, SetupError)
     assert said in str(fault)

@@ -13,7 +13,7 @@ import pytest
 
 from cli import main
 from components.errors import DataError, RegistryError, SourceUnavailable, without_secrets
-from flows.dvc import repro
+from flows.dvc import faults
 from flows.process import edge, local_project
 from registry import queries
 
@@ -187,7 +187,7 @@ class TestCrashes:
             " exited with 1",
         ]
 
-        status, said = guarded(repro._fault(project, lines, "repro"), capsys)
+        status, said = guarded(faults.fault(project, lines, "repro"), capsys)
 
         (report,) = (project / ".preface" / "crashes").iterdir()
         assert (status, said.count("\n")) == (70, 1)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from components.base.base_model import Base
 from components.config.params import MethodName, TaskParams
 from components.prefix.inference import from_artifact
-from components.prefix.methods import Method, build, prefixes
+from components.prefix.methods.method import Method, build, prefixes
 from components.records import METHODS
 
 MakeTask = Callable[..., TaskParams]

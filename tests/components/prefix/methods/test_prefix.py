@@ -15,7 +15,7 @@ from components.data.template import Template
 from components.errors import ParamsError
 from components.prefix.inference import from_artifact
 from components.prefix.kv_prefix import KVPrefix
-from components.prefix.methods import build
+from components.prefix.methods.method import build
 from components.prefix.methods.prefix import RANDOM_SCALE, PrefixTuning
 from components.prefix.methods.text import in_context_ids, repeated_ids, sampled_ids, text_ids
 

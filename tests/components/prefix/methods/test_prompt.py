@@ -13,7 +13,7 @@ from components.base.base_model import Base
 from components.config.params import TaskParams
 from components.prefix.inference import from_artifact
 from components.prefix.kv_prefix import KVPrefix
-from components.prefix.methods import build
+from components.prefix.methods.method import build
 from components.prefix.methods.prompt import PromptTuning
 from components.prefix.methods.text import COMMON_TOKENS, repeated_ids, text_ids
 

@@ -14,7 +14,7 @@ from components.config.params import MethodName, TaskParams
 from components.data.template import Template, ids_of
 from components.errors import ParamsError
 from components.prefix.kv_prefix import KVPrefix
-from components.prefix.methods import build
+from components.prefix.methods.method import build
 from components.prefix.methods.text import hard_prompt, in_context_ids, repeated_ids, text_ids
 
 MakeBase = Callable[[str], Base]

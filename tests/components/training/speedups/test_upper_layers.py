@@ -15,7 +15,7 @@ from components.base.base_model import Base, load
 from components.config.params import DataParams, GateRule, PrefixParams, TaskParams, TrainingParams
 from components.errors import ParamsError, TrainingError
 from components.prefix.kv_prefix import KVPrefix
-from components.prefix.methods import build
+from components.prefix.methods.method import build
 from components.provenance.fingerprint import fingerprint
 from components.training.batches import TrainingRow
 from components.training.loop import Trained, train
