@@ -218,3 +218,22 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:\s]+)", page.read_text(encoding="utf-8"))
 
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+# Riddles and moods that were here once, and the plain words that stand in their place.
+RIDDLES = {
+    r"speaks against": "failed checks",
+    r"For programs": "Output JSON",
+    r"every chain holds": "no integrity errors",
+    r"said nothing": "no output",
+    r"\btold\(": "sanitized(",
+    r"\b(Lessons|Learner|Crew|Keeper|Moved)\b": "TrainingData, AdapterTrainer, ProcessGroup, ...",
+    r"^def (rescue|supersede|bring|mend|rested|concluded|undisturbed|unharmed|spare|placed|vouching)\b": "plain verbs",
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=MODULES)
+def test_words_are_plain(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+
+    assert {word: plain for word, plain in RIDDLES.items() if re.search(word, text, re.M)} == {}

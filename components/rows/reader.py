@@ -61,7 +61,7 @@ def table_dialects(folder: Path, data: DataParams) -> list[dict[str, Any]]:
     found: dict[str, list[str]] = defaultdict(list)
     for name in data_files(folder, data).read if data.format in ("csv", "tsv") else ():
         with _opened(folder / name, data) as text:
-            found[find_dialect(text, data).told()].append(shown_path(name))
+            found[find_dialect(text, data).description()].append(shown_path(name))
     return [{"dialect": dialect, "files": len(names), "first": names[0]} for dialect, names in found.items()]
 
 

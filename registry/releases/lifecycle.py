@@ -57,7 +57,7 @@ def promote(
     Args:
         base_hash: what params.yaml declares for the task's base.
         who: by whom, for the history; the user of this process if not given.
-        override: promote against everything that speaks against it but damaged bytes; the history keeps what that was.
+        override: proceed despite failed checks, but for damaged bytes; they are recorded in the history.
 
     Raises:
         PromotionRefused, BaseMismatch: its gate, report, base or history forbids it.
@@ -193,7 +193,7 @@ def _checked(
     who: str | None,
     override: bool,
 ) -> ReleaseResult:
-    """Move a version into Production if nothing speaks against it, or somebody takes that upon them."""
+    """Move a version to Production if no check fails, or somebody overrides those that do."""
     found, fault = (
         checks.refusals(store, version, state, adopting=action == "adopt"),
         checks.base_fault(version, base_hash),

@@ -56,7 +56,7 @@ class Dialect:
         for line in lines:
             yield _ESCAPE.sub(keep, line) if "\\" in line else line
 
-    def told(self) -> str:
+    def description(self) -> str:
         """The dialect in words."""
         return f"separator {shown(self.delimiter)}, quoting {self.quoting} ({QUOTING[self.quoting]})"
 

@@ -32,9 +32,9 @@ class TableDialect:
     how: str
     sep_line: bool
 
-    def told(self) -> str:
+    def description(self) -> str:
         """All of it in words."""
-        return f"{self.dialect.told()}; {self.how}"
+        return f"{self.dialect.description()}; {self.how}"
 
 
 @dataclass(frozen=True)

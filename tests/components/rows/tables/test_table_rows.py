@@ -258,7 +258,7 @@ def test_quotes_far_down_a_tsv_are_seen() -> None:
 
 def test_the_dialect_is_told_in_words() -> None:
     found = find_dialect(io.StringIO("text;label\none;good\n"), params())
-    assert found.told() == (
+    assert found.description() == (
         'separator ";", quoting doubled (a cell may stand in quotes, a quote inside it is written "");'
         " separator detected, quoting detected"
     )
