@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import venv
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -84,7 +84,7 @@ def preface(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     venv.create(made, with_pip=False, symlinks=True)
     inside = made / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     # As a path, so that the links of this environment to our code are not followed.
-    (inside / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    (inside / "libraries.pth").write_text(str(Path(click.__file__).parents[1]) + "\n", encoding="utf-8")
     python = [*pip, "--python", made / "bin/python", "install", "--no-index", "--no-deps", "--ignore-installed"]
     subprocess.run([*python, *wheels.iterdir()], check=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFE", "MLFLOW_T", "PYTHONP"))}
@@ -98,6 +98,8 @@ def preface(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.mark.flow
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_from_an_empty_repository_to_production_and_back(
     repository: Path, preface: Callable[..., subprocess.CompletedProcess[str]], tiny_base_folder: Callable[..., Path]
 ) -> None:
