@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 
 def tied(command: Sequence[str]) -> list[str]:
     """The command line for ``command`` tied to this process: SIGTERM comes when this one is gone."""
-    return [sys.executable, "-m", __name__, str(os.getpid()), *command]
+    return [sys.executable, "-P", "-m", __name__, str(os.getpid()), *command]
 
 
 def tie(parent: int) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from components.base.tokenizer import read_tokenizer
 from components.config import params
 from components.config.addresses import scheme_of
 from components.config.params import BaseParams
-from components.errors import BaseError, BaseMismatch, PrefaceError, SourceError, UnsupportedBase, line_of
+from components.errors import BaseError, BaseMismatch, SourceError, UnsupportedBase, line_of
 from components.io.folders import whole_folder
 from components.sources import identity
 from components.sources.byte_source import fetch
@@ -222,16 +221,10 @@ def _config(folder: Path) -> Any:
         raise UnsupportedBase(f"transformers cannot read {folder / 'config.json'}: {line_of(error)}") from error
 
 
-def _stage(name: str) -> None:
+def run_stage(name: str) -> None:
+    """The DVC stage base@NAME, run in the project's root."""
     declared = params.load(Path("params.yaml"))
     base = declared.bases[declared.base(name)]
     refuse_sources(declared, Path(), bases=[name])
     identity.require(identity.FOLDER / "bases" / f"{name}.json", identity.pins(base), "preface prepare")
     materialise(name, base, Path("bases") / name, others=bases_folder(Path()))
-
-
-if __name__ == "__main__":
-    try:
-        _stage(sys.argv[1])
-    except PrefaceError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import gc
 import json
-import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from components.data.prepared import ContentHash, Summary, quantiles, write_exam
 from components.data.selection import kept
 from components.data.tally import Tally
 from components.data.template import Template
-from components.errors import BaseError, DataError, PrefaceError
+from components.errors import BaseError, DataError
 from components.io.folders import whole_folder
 from components.io.spill import parts_for
 from components.rows.data_files import data_files
@@ -218,22 +216,13 @@ def context_of(config_file: Path) -> int:
     raise BaseError(f"{config_file} names neither max_position_embeddings nor n_positions; use another base")
 
 
-def main(task: str) -> None:
+def run_stage(task: str) -> None:
     """The DVC stage prepare@TASK, run in the project's root."""
-    # Told to end, it takes its temporary files along.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        declared, to = load(Path("params.yaml")), Path("data/prepared", task)
-        params = declared.task(task)
-        refuse_sources(declared, Path(), tasks=[task])
-        said = {"data": identity.settings(params.data)}
-        identity.require(identity.FOLDER / f"{task}.json", said, f"preface prepare {task}")
-        base = Path("bases", params.base)
-        context = context_of(base / "config.json")
-        prepare(task, params, Path("data/raw", task), base / "tokenizer.json", context, to)
-    except PrefaceError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    declared, to = load(Path("params.yaml")), Path("data/prepared", task)
+    params = declared.task(task)
+    refuse_sources(declared, Path(), tasks=[task])
+    said = {"data": identity.settings(params.data)}
+    identity.require(identity.FOLDER / f"{task}.json", said, f"preface prepare {task}")
+    base = Path("bases", params.base)
+    context = context_of(base / "config.json")
+    prepare(task, params, Path("data/raw", task), base / "tokenizer.json", context, to)

@@ -13,12 +13,8 @@ from functools import cache
 from pathlib import Path
 
 import components
+from components.stage import MODULES
 
-MODULES = {
-    "base": "components.base.base_model",
-    "fetch": "components.sources.byte_source",
-    "prepare": "components.data.prepare",
-}
 _HOME = Path(components.__file__).parents[1]
 
 

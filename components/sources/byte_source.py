@@ -7,8 +7,6 @@
     s3://BUCKET/KEY                       an object, or with a slash at the end all objects below it
     https://HOST/PATH                     a file; signed in its query, or with a login in ~/.netrc
 
-    python -m components.sources.byte_source TASK     a task's files into data/raw/TASK (the DVC stage fetch@TASK)
-
 ``resolve`` says cheaply what an address holds now, ``fetch`` gets it; an error that another try may mend is a
 SourceUnavailable. This module does not know what the bytes mean, and never runs any.
 """
@@ -18,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +24,7 @@ from pathlib import Path
 
 from components.config import params
 from components.config.addresses import fault_of, scheme_of
-from components.errors import PrefaceError, SourceError, sanitized
+from components.errors import SourceError, sanitized
 from components.io.folders import whole_folder
 from components.redaction import redact
 from components.sources import hub, identity, s3, web
@@ -200,18 +197,11 @@ def _get_pypi(source: str, new: Path, sha256: str | None, only: Sequence[str]) -
 # --- the stage fetch@TASK ---------------------------------------------------------------------------------------------
 
 
-def _stage(task: str) -> None:
-    """Fetch what data/sources/TASK.json says that the task's source holds now."""
+def run_stage(task: str) -> None:
+    """The DVC stage fetch@TASK, run in the project's root: what data/sources/TASK.json says that the source holds."""
     declared = params.load(Path("params.yaml"))
     data = declared.task(task).data
     refuse_sources(declared, Path(), tasks=[task])
     note = identity.FOLDER / f"{task}.json"
     identity.require(note, {"source": redact(data.source)}, f"preface prepare {task}")
     fetch(data.source, Path("data/raw") / task, data.sha256)
-
-
-if __name__ == "__main__":
-    try:
-        _stage(sys.argv[1])
-    except PrefaceError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

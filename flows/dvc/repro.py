@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from components.provenance import stage_code
 from components.redaction import redact
 from components.sources import byte_source, identity
 from components.sources.own_folders import refuse_sources
-from flows.dvc import dvc_yaml, faults
+from flows.dvc import dvc_yaml, faults, stage_server
 
 WAIT = 3600.0  # seconds that a preparation waits for the one before it
 # Of a remote on S3: seconds instead of minutes, unless the environment says otherwise.
@@ -229,16 +229,20 @@ def _run(root: Path, arguments: Sequence[str], say: Callable[[str], None]) -> tu
     """The same, and the status that it ended with."""
     # The stages say `python`: that must be the one that Preface is installed for, activated or not.
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    environment = RETRY_DEFAULTS | os.environ | {"PATH": here, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
     lines: list[str] = []
-    with subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=root,
-        env=RETRY_DEFAULTS | os.environ | {"PATH": here, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
+    with (
+        stage_server.at_hand(environment) if arguments[0] == "repro" else nullcontext(environment) as env,
+        subprocess.Popen(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=root,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
         assert process.stdout is not None  # as asked for above
         for line in process.stdout:
             lines.append(redact(line.rstrip()))

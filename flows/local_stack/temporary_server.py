@@ -79,7 +79,7 @@ def _start(root: Path) -> str:
         _log.info("Starting a Prefect server for this command at http://%s:%d", HOST, port)
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(os.getpid()), str(port)],
+                [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(port)],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
         process_list.note([("Prefect", process.pid, port)], folder)

@@ -124,7 +124,7 @@ def test_the_stage_makes_a_base_of_params_yaml(folder: Path, tmp_path: Path) -> 
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"bases": bases, "tasks": {}}))
 
     def stage(name: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "components.base.base_model", name]
+        command = [sys.executable, "-m", "components.stage", "base", name]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     note = tmp_path / identity.FOLDER / "bases" / "tiny.json"

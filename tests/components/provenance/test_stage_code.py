@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components import stage
 from components.provenance import stage_code
 
 FILES = {
@@ -36,17 +37,17 @@ def test_what_a_library_holds_does_not_count(home: Path) -> None:
     assert "json.py" not in stage_code.closure(home, "components.a")
 
 
-@pytest.mark.parametrize("stage", stage_code.MODULES)
-def test_each_stage_has_the_code_that_it_runs(stage: str) -> None:
-    names = stage_code.closure(Path(stage_code.__file__).parents[2], stage_code.MODULES[stage]).keys()
+@pytest.mark.parametrize("name", stage.MODULES)
+def test_each_stage_has_the_code_that_it_runs(name: str) -> None:
+    names = stage_code.closure(Path(stage_code.__file__).parents[2], stage.MODULES[name]).keys()
 
     assert {"components/__init__.py", "components/config/params.py", "components/errors.py"} <= names
     assert "components/training/loop.py" not in names, "what is not run by it re-runs nothing"
-    assert ("components/rows/tables/table_rows.py" in names) == (stage == "prepare")
-    assert len(stage_code.digest(stage)) == 32
+    assert ("components/rows/tables/table_rows.py" in names) == (name == "prepare")
+    assert len(stage_code.digest(name)) == 32
 
 
 def test_the_stages_are_those_of_dvc_yaml() -> None:
     text = (Path(stage_code.__file__).parents[2] / "dvc.yaml").read_text(encoding="utf-8")
 
-    assert [f"cmd: python -P -m {module} ${{key}}" in text for module in stage_code.MODULES.values()] == [True] * 3
+    assert [f"cmd: python -P -m components.stage {name} ${{key}}" in text for name in stage.MODULES] == [True] * 3

@@ -366,7 +366,7 @@ def test_a_file_of_a_web_site(site: Any, tmp_path: Path) -> None:
 
 
 def stage(root: Path, task: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "components.sources.byte_source", task]
+    command = [sys.executable, "-m", "components.stage", "fetch", task]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
