@@ -24,6 +24,7 @@ from components.provenance import stage_code
 from components.redaction import redact
 from components.sources import identity
 from flows.dvc import faults, repro
+from tests.planted_stage import plant
 
 ROOT = Path(__file__).parents[3]
 ROWS = b"text,target\n" + b"".join(b"text number %d,%s\n" % (n, (b"neg", b"pos")[n % 2]) for n in range(60))
@@ -287,8 +288,11 @@ def test_a_refusal_is_told_as_the_stage_said_it_and_leaves_no_data(project: Path
 
 
 @pytest.mark.flow
-def test_a_stage_that_crashes_is_told_in_one_line(project: Path) -> None:
-    (project / "components/data/prepare.py").write_text("raise KeyError('planted')\n", encoding="utf-8")
+def test_a_stage_that_crashes_is_told_in_one_line(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", plant(tmp_path / "planted", "raise KeyError('planted')\n"))
+    other_code(monkeypatch, "prepare")
     with pytest.raises(
         PrefaceError, match=r"^the stage prepare@film crashed: KeyError: 'planted'; report it with the file \S+$"
     ) as raised:
@@ -572,11 +576,13 @@ def test_a_presigned_address_leaves_no_secret_and_runs_nothing_when_signed_anew(
 
 
 @pytest.mark.flow
-def test_a_stage_that_says_a_secret_is_not_repeated(project: Path) -> None:
+def test_a_stage_that_says_a_secret_is_not_repeated(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = "raise OSError('GET http://bob:planted-pw@host/rows.csv?sig=planted-sig failed')"
-    (project / "components/data/prepare.py").write_text(
-        f"print('http://bob:planted-pw@host')\n{said}\n", encoding="utf-8"
-    )
+    code = f"print('http://bob:planted-pw@host')\n{said}\n"
+    monkeypatch.setenv("PYTHONPATH", plant(tmp_path / "planted", code))
+    other_code(monkeypatch, "prepare")
     with pytest.raises(PrefaceError, match="the stage prepare@film crashed") as raised:
         prepare(project, "film")
     assert "planted" not in str(raised.value)

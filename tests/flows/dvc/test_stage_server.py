@@ -15,20 +15,8 @@ import pytest
 
 from components import stage
 from flows.dvc import stage_server
+from tests.planted_stage import plant
 
-ROOT = Path(__file__).parents[3]
-# Python imports it by itself: what is planted stands in the place of the stage `prepare`.
-SITE = """
-import importlib.util, pathlib, sys
-
-class Planted:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name == "components.data.prepare":
-            return importlib.util.spec_from_file_location(name, pathlib.Path(__file__).with_name("planted.py"))
-
-sys.meta_path.insert(0, Planted)
-"""
 PLANTED = """
 import os, pathlib, sys, time
 print("imported", file=open(os.environ["IMPORTS"], "a"))
@@ -57,9 +45,7 @@ def run_stage(name):
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "sitecustomize.py").write_text(SITE, encoding="utf-8")
-    (tmp_path / "planted.py").write_text(PLANTED, encoding="utf-8")
-    return {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "IMPORTS": str(tmp_path / "imports")}
+    return {**os.environ, "PYTHONPATH": plant(tmp_path, PLANTED), "IMPORTS": str(tmp_path / "imports")}
 
 
 @pytest.fixture(params=["by itself", "in the server"])
