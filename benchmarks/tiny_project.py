@@ -24,7 +24,7 @@ def make(root: Path, tasks: int, steps: int) -> list[str]:
     Args:
         steps: of each training, which makes a run as long as is wanted.
     """
-    (root / ".dvc").mkdir()
+    (root / ".dvc").mkdir(parents=True)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
         shutil.copy(ROOT / name, root / name)
     _base(root / "sources" / "tiny")

@@ -227,7 +227,7 @@ def _prepared_project(tmp_path_factory: pytest.TempPathFactory, tiny_base_folder
     from registry.mlflow.store import Store
 
     root = tmp_path_factory.mktemp("flow") / "project"
-    (root / ".dvc").mkdir()
+    (root / ".dvc").mkdir(parents=True)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
         shutil.copy(ROOT / name, root / name)
     bases = {}

@@ -444,11 +444,18 @@ def test_a_push_of_what_the_cache_has_not_whole_is_a_failure(project: Path) -> N
         repro.push(project, ["film"])
 
 
-def test_one_preparation_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_params(tmp_path, {"bases": {}, "tasks": {}})
-    (tmp_path / ".preface").mkdir()
+def test_one_preparation_at_a_time(project_of_one: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    root = project_of_one("{source: rows.csv, format: csv, labels: [neg, pos]}")
+    (root / ".preface").mkdir()
     monkeypatch.setattr(repro, "WAIT", 0.01)
-    with FileLock(tmp_path / ".preface/prepare.lock"), pytest.raises(SetupError, match="held by another preparation"):
+    with FileLock(root / ".preface/prepare.lock"), pytest.raises(SetupError, match="held by another preparation"):
+        repro.prepare(root)
+
+
+def test_without_a_task_there_is_nothing_to_prepare(tmp_path: Path) -> None:
+    write_params(tmp_path, {"bases": {}, "tasks": None})
+
+    with pytest.raises(ParamsError, match="has no task; describe one under `tasks:`"):
         repro.prepare(tmp_path)
 
 
