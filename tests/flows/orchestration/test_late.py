@@ -143,7 +143,7 @@ def spoilt(old: str, new: str) -> Supersede:
     assert text.count(old) == 1
     module: Any = ModuleType("spoilt")
     exec(compile(text.replace(old, new), "spoilt", "exec"), vars(module))  # noqa: S102
-    fault: Supersede = module.supersede
+    fault: Supersede = module.cancel_superseded_runs
     return fault
 
 
