@@ -79,8 +79,9 @@ class Reproduction(Record):
         then, now = (commit[:12] or "no commit" for commit in self.commits)
         return (
             f"{what} although processor, threads and library versions are the same; {scores}. Either the code gives"
-            f" another adapter now ({then} then, {now} now) and RECIPE in components/provenance/fingerprint.py was not"
-            " raised, or a machine computed wrongly: reproduce it at that commit, and on another machine"
+            f" another adapter now ({then} then, {now} now) and RECIPE was not raised"
+            " (components/provenance/fingerprint.py), or a machine computed wrongly: reproduce it at that commit, and on"
+            " another machine"
         )
 
 
