@@ -80,8 +80,8 @@ class Reproduction(Record):
         return (
             f"{what} although processor, threads and library versions are the same; {scores}. Either the code gives"
             f" another adapter now ({then} then, {now} now) and RECIPE was not raised"
-            " (components/provenance/fingerprint.py), or a machine computed wrongly: reproduce it at that commit, and on"
-            " another machine"
+            " (components/provenance/fingerprint.py), or a machine computed wrongly: reproduce it at that commit, and"
+            " on another machine"
         )
 
 
