@@ -33,7 +33,7 @@ def run(stage: str, name: str) -> None:
         sys.exit(f"{type(error).__name__}: {error}")
 
 
-def asked(address: str, stage: str, name: str) -> int | None:
+def run_by_server(address: str, stage: str, name: str) -> int | None:
     """Have the server run a stage, with this process's folder and output; its exit status, None without a server.
 
     Where this process ends first, the server ends the stage.
@@ -54,7 +54,7 @@ def asked(address: str, stage: str, name: str) -> int | None:
 def main() -> None:
     """Run the stage that the arguments name."""
     stage, name = sys.argv[1:]
-    status = asked(os.environ[SERVER], stage, name) if os.environ.get(SERVER) else None
+    status = run_by_server(os.environ[SERVER], stage, name) if os.environ.get(SERVER) else None
     if status is None:
         run(stage, name)
     else:

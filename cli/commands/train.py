@@ -1,4 +1,4 @@
-"""Commands that make and judge versions: prepare, retrain, evaluate, import; and doctor and demo, for the whole."""
+"""Commands that make and judge versions: prepare, retrain, evaluate, import; init, doctor and demo for the whole."""
 
 from __future__ import annotations
 

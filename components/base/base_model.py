@@ -1,6 +1,6 @@
 """A pinned base model: made into a folder, verified, loaded frozen.
 
-    python -m components.base.base_model NAME      makes bases/NAME out of params.yaml (the DVC stage base@NAME)
+    python -m components.stage base NAME      makes bases/NAME out of params.yaml (the DVC stage base@NAME)
 
 What is not the pinned model is never loaded, and code that comes with a model is never run. This module does not know
 what is done with the model, nor which adapters go with it.

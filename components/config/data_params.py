@@ -63,7 +63,7 @@ def _label_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"the label {value!r} is not text; put it in quotes (YAML reads yes, no, null as others)")
     if not value.strip():
-        raise ValueError(f"the label or word {value!r} is empty; write one, in quotes where it has characters")
+        raise ValueError(f"the label or word {value!r} is empty; write one, in quotes where it is of punctuation")
     return value
 
 

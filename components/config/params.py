@@ -249,8 +249,8 @@ def _cross_faults(raw: Mapping[str, Any]) -> Iterator[str]:
         retrain = task.get("retrain") if isinstance(task, dict) else None
         other = retrain.get("warm_start") if isinstance(retrain, dict) else None
         if isinstance(other, str) and (other not in tasks or other == name):
+            near = nearest(other, [each for each in tasks if each != name])
             yield (
                 f"  tasks.{sanitized(str(name))}.retrain.warm_start: it is true, false or another task's name, and"
-                " there is"
-                f" no other task {sanitized(other)!r}{nearest(other, [each for each in tasks if each != name])}"
+                f" there is no other task {sanitized(other)!r}{near}"
             )

@@ -72,8 +72,8 @@ def _stage(client: socket.socket, order: dict[str, str], output: list[int]) -> N
     """Run a stage as if it were a command by itself, and say how it ended. Does not return."""
     status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor, standard in zip(output, (1, 2), strict=True):
             os.dup2(descriptor, standard)
             os.close(descriptor)
