@@ -53,6 +53,14 @@ class Number(click.ParamType[int]):
         return int(text)
 
 
+at_once_option = click.option(
+    "--at-once",
+    type=Number(1, 1000),
+    default=1,
+    show_default=True,
+    help="Maximum number of concurrent runs, if no work pool exists yet.",
+)
+
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 

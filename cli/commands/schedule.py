@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import render
-from cli.options import Number, as_json_option, pool_option, prefect_home, suggest
+from cli.options import Number, as_json_option, at_once_option, pool_option, prefect_home, suggest
 from components.config import params as params_file
 from components.errors import PrefaceError, SetupError
 from flows.process import local_project
@@ -83,13 +83,7 @@ def deploy(pool: str, as_json: bool) -> None:
 @click.option("--tasks", "pattern", default="*", show_default=True, help="Only tasks whose name matches this pattern.")
 @click.option("--reason", default="", help="With --undo: why; recorded in the history.")
 @pool_option
-@click.option(
-    "--at-once",
-    type=Number(1, 1000),
-    default=1,
-    show_default=True,
-    help="Maximum number of concurrent runs, if no work pool exists yet.",
-)
+@at_once_option
 def rebase(base: str | None, undo: bool, pattern: str, reason: str, pool: str, at_once: int) -> None:
     """Move every task to another base model, one by one.
 

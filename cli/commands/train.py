@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import render
-from cli.options import Number, as_json_option, pool_option, prefect_home, suggest
+from cli.options import as_json_option, at_once_option, pool_option, prefect_home, suggest
 from components.config import params as params_file
 from components.config.params import MethodName
 from components.errors import PrefaceError, PromotionRefused
@@ -57,13 +57,7 @@ def prepare(tasks: tuple[str, ...], as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All tasks, on the workers of the pool.")
 @click.option("--tasks", "pattern", help="With --all: only tasks whose name matches, as in 'shop-*'.")
 @pool_option
-@click.option(
-    "--at-once",
-    type=Number(1, 1000),
-    default=1,
-    show_default=True,
-    help="Maximum number of concurrent runs, if no work pool exists yet.",
-)
+@at_once_option
 def retrain(
     task: str | None,
     method: MethodName | None,
